@@ -1,0 +1,52 @@
+"""The records that travel between stages, the errors, and the registries. Nothing here imports torch."""
+
+from secateur.spec.budget import SPARSITY, UNITS, Budget, parse_budgets
+from secateur.spec.errors import (
+    BudgetError,
+    DataError,
+    MissingExtraError,
+    ModelError,
+    PlanError,
+    RegistryError,
+    ScoreError,
+    SecateurError,
+    SelectorError,
+    StoreError,
+    TraceError,
+)
+from secateur.spec.plan import Plan
+from secateur.spec.registry import Registry
+from secateur.spec.run import RunRecord, Verification
+from secateur.spec.scores import Scores
+from secateur.spec.structure import Attribute, Axis, Pin, Rescale, Structure, TensorSpec, Term, Tie
+
+__all__ = [
+    "SPARSITY",
+    "UNITS",
+    "Attribute",
+    "Axis",
+    "Budget",
+    "BudgetError",
+    "DataError",
+    "MissingExtraError",
+    "ModelError",
+    "Pin",
+    "Plan",
+    "PlanError",
+    "Registry",
+    "RegistryError",
+    "Rescale",
+    "RunRecord",
+    "ScoreError",
+    "Scores",
+    "SecateurError",
+    "SelectorError",
+    "StoreError",
+    "Structure",
+    "TensorSpec",
+    "Term",
+    "Tie",
+    "TraceError",
+    "Verification",
+    "parse_budgets",
+]

@@ -1,0 +1,73 @@
+"""Which indices each axis keeps; with the structure it refers to, all that is needed to cut a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from secateur.spec.errors import PlanError
+from secateur.spec.record import Record
+from secateur.spec.structure import Structure
+
+Indices = tuple[int, ...] | tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Plan(Record):
+    """Kept indices per axis; axes that are not mentioned stay whole."""
+
+    structure: Structure
+    kept: Mapping[str, Indices]
+    """Ascending indices, or one such tuple per parent index for an axis with a parent (`Axis.within`)."""
+    made_by: Mapping[str, str | int | float | None] = field(default_factory=dict)
+    """Criterion, allocator, budget and seed: provenance, not needed to apply the plan."""
+    schema_version: int = 1
+
+    def __post_init__(self) -> None:
+        for name, indices in self.kept.items():
+            _check(self.structure, name, indices)
+        _check_ties(self.structure, self.sizes)
+
+    @cached_property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """Kept indices as integer arrays."""
+        return {name: np.asarray(indices, dtype=np.int64) for name, indices in self.kept.items()}
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """Axis sizes after the cut."""
+        return {
+            axis.name: self.arrays[axis.name].shape[-1] if axis.name in self.kept else axis.size
+            for axis in self.structure.axes
+        }
+
+
+def _check(structure: Structure, name: str, indices: Indices) -> None:
+    axis = structure.axis.get(name)
+    if axis is None:
+        raise PlanError(f"the plan cuts axis {name!r}, which the structure of {structure.model} does not have")
+    if axis.pin is not None:
+        raise PlanError(f"the plan cuts axis {name!r}, which must stay whole: {axis.pin.detail}")
+    rows = indices if indices and isinstance(indices[0], tuple) else (indices,)
+    parents = structure.sizes[axis.within] if axis.within is not None else 1
+    if len(rows) not in (1, parents) or (len(rows) > 1 and axis.within is None):
+        raise PlanError(f"axis {name!r}: got {len(rows)} rows of indices, expected 1 or {parents}")
+    if any(len(row) != len(rows[0]) for row in rows if isinstance(row, tuple)):
+        raise PlanError(f"axis {name!r}: every row must keep the same number of indices")
+    for row in rows:
+        values = np.asarray(row, dtype=np.int64)
+        if values.size == 0:
+            raise PlanError(f"axis {name!r}: at least one index must be kept")
+        if (np.diff(values) <= 0).any() or values[0] < 0 or values[-1] >= axis.size:
+            raise PlanError(f"axis {name!r}: indices must ascend within 0..{axis.size - 1}")
+
+
+def _check_ties(structure: Structure, sizes: Mapping[str, int]) -> None:
+    for tie in structure.ties:
+        counts = {sizes[name] / multiple for name, multiple in tie.members}
+        if len(counts) > 1:
+            shown = ", ".join(f"{name}: {sizes[name]}" for name, _ in tie.members[:4])
+            raise PlanError(f"axes that the code ties together got sizes that do not fit: {shown}; {tie.reason}")

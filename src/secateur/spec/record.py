@@ -1,0 +1,42 @@
+"""Frozen records that round-trip through JSON: the only thing that passes from one stage to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from secateur.spec.errors import StoreError
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Base of the records; each subclass has a `schema_version` field with the version it writes as its default."""
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """The record as JSON text."""
+        return _adapter(type(self)).dump_json(self, indent=indent).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read a record; raises StoreError naming the field that does not fit."""
+        try:
+            record = _adapter(cls).validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(step) for step in first["loc"]) or "(top level)"
+            raise StoreError(f"not a {cls.__name__} record: at {place}: {first['msg']}") from error
+        expected = cls.__dataclass_fields__["schema_version"].default
+        if record.schema_version != expected:
+            raise StoreError(
+                f"{cls.__name__} record has schema_version {record.schema_version}, this Secateur reads {expected}; "
+                "use the version of Secateur that wrote it"
+            )
+        return record

@@ -1,0 +1,40 @@
+"""What was measured, and the record of a run that reports are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from secateur.spec.record import Record
+
+METRICS = ("accuracy", "loss", "param_count", "macs", "size_bytes", "latency_ms", "sparsity", "link_bytes")
+"""Metric keys, one meaning each (docs/glossary.md)."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Comparison of the shrunk model with the reference on the same inputs."""
+
+    max_abs_diff: float
+    relative_diff: float
+    """Largest absolute difference over the largest absolute output of the reference."""
+    ok: bool
+    tolerance: float = 1e-4
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class RunRecord(Record):
+    """One verb's run: what was asked, what came out, and what is needed to do it again."""
+
+    verb: str
+    model: str
+    before: Mapping[str, Any] = field(default_factory=dict)
+    after: Mapping[str, Any] = field(default_factory=dict)
+    verification: Verification | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    stages: tuple[Mapping[str, Any], ...] = ()
+    """Metrics after each stage, in order: `{"stage": "cut", ...}`."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    schema_version: int = 1

@@ -1,0 +1,19 @@
+"""How much each index of each axis matters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Importance per index: the lowest goes first. Axes without an entry stay whole, with the reason in `skipped`."""
+
+    criterion: str
+    values: Mapping[str, np.ndarray]
+    """Axis -> `(size,)`, or `(parent size, size)` for an axis with a parent; float64, comparable between axes."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
