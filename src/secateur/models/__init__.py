@@ -1,0 +1,77 @@
+"""Networks by name: built in, from torchvision, timm or a local Hugging Face folder, or from the user's own module."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from secateur.models import builtin_source, factory_source, hf_source, timm_source, torchvision_source
+from secateur.models.inputs import Inputs
+from secateur.models.named import MODELS, NamedModel, Shape
+from secateur.models.weights import load_weights
+
+__all__ = [
+    "MODELS",
+    "Inputs",
+    "NamedModel",
+    "Shape",
+    "build_model",
+    "example_inputs",
+    "list_models",
+    "load_weights",
+    "natural_input_shape",
+]
+
+
+class Source(Protocol):
+    """Where models of one prefix come from; implemented by the modules `*_source`."""
+
+    def build(self, name: str, num_classes: int | None, shape: Shape | None) -> nn.Module: ...
+
+    def input_shape(self, name: str) -> Shape | None: ...
+
+    def example_inputs(self, name: str, shape: Shape | None) -> Inputs: ...
+
+
+SOURCES: dict[str, Source] = {"torchvision": torchvision_source, "timm": timm_source, "hf": hf_source}
+
+
+def build_model(
+    name: str, *, num_classes: int | None = None, input_shape: Shape | None = None, seed: int = 0
+) -> nn.Module:
+    """The model of that name in train mode, with random weights from `seed`; hf:DIR loads the folder's own.
+
+    `name` is a built-in (`list_models()`), `torchvision:NAME`, `timm:NAME`, `hf:DIR` or `package.module:factory`.
+    `num_classes` and `input_shape` (channels, height, width) default to what the model was made for. The global random
+    state is left as it was. Raises ModelError for an unknown name, MissingExtraError where a library is missing.
+    """
+    source, rest = _resolve(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return source.build(rest, num_classes, input_shape).train()
+
+
+def natural_input_shape(name: str) -> Shape | None:
+    """Channels, height and width of the images that the model was made for; None where it is not known or no image."""
+    source, rest = _resolve(name)
+    return source.input_shape(rest)
+
+
+def example_inputs(name: str, *, input_shape: Shape | None = None) -> Inputs:
+    """Inputs of one forward with batch 1, the same on every call: positional in a tuple, or by keyword in a dict."""
+    source, rest = _resolve(name)
+    return source.example_inputs(rest, input_shape)
+
+
+def list_models() -> list[tuple[str, str]]:
+    """(name, description) of each built-in model, in order of name."""
+    return list(MODELS.describe())
+
+
+def _resolve(name: str) -> tuple[Source, str]:
+    prefix, colon, rest = name.partition(":")
+    if not colon:
+        return builtin_source, name
+    return (SOURCES[prefix], rest) if prefix in SOURCES else (factory_source, name)

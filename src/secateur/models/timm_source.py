@@ -1,0 +1,52 @@
+"""`timm:NAME`: any network of timm, with random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from secateur.models.extras import import_extra
+from secateur.models.inputs import Inputs, random_image
+from secateur.models.named import Shape
+from secateur.spec import ModelError
+from secateur.spec.errors import nearest
+
+
+def build(name: str, num_classes: int | None, shape: Shape | None) -> nn.Module:
+    """The network with random weights; nothing is downloaded."""
+    timm = _timm(name)
+    options = _options(name, num_classes, shape)
+    try:
+        return timm.create_model(name, pretrained=False, **options)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise ModelError(f"timm cannot build {name!r} with {options or 'its own options'}: {error}") from error
+
+
+def _options(name: str, num_classes: int | None, shape: Shape | None) -> dict[str, Any]:
+    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if shape is None:
+        return options
+    if shape[0] != input_shape(name)[0]:
+        options["in_chans"] = shape[0]
+    if getattr(_timm(name).get_pretrained_cfg(name), "fixed_input_size", False):
+        options["img_size"] = shape[1:]
+    return options
+
+
+def input_shape(name: str) -> Shape:
+    """The shape of image that the published weights are evaluated on."""
+    config = _timm(name).get_pretrained_cfg(name)
+    return config.input_size if config is not None else (3, 224, 224)
+
+
+def example_inputs(name: str, shape: Shape | None) -> Inputs:
+    """One random image."""
+    return (random_image(shape or input_shape(name)),)
+
+
+def _timm(name: str) -> Any:
+    timm = import_extra("timm")
+    if not timm.is_model(name):
+        raise ModelError(f"timm has no model {name!r}; did you mean: {nearest(name, timm.list_models())}?")
+    return timm
