@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from secateur.spec import MissingExtraError
 
 
-def import_extra(name: str) -> ModuleType:
-    """The optional library; raises MissingExtraError that says what to install, or what does not fit together."""
+def import_extra(name: str, attribute: str | None = None) -> Any:
+    """The optional library, or an attribute of it (None where there is none).
+
+    Raises MissingExtraError that says what to install, or which installed libraries do not fit together.
+    """
     try:
-        return importlib.import_module(name)
-    except ImportError as error:
+        module = importlib.import_module(name)
+        return module if attribute is None else getattr(module, attribute, None)
+    except (ImportError, RuntimeError) as error:
+        if "torchvision::nms" in f"{error} {error.__cause__}":
+            raise MissingExtraError(_mismatch(name)) from error
+        if isinstance(error, RuntimeError):
+            raise
         raise MissingExtraError(
             f"cannot import {name} ({error}); it comes with an extra: pip install 'secateur[models]'"
         ) from error
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        raise MissingExtraError(_mismatch(name)) from error
 
 
 def _mismatch(name: str) -> str:

@@ -74,9 +74,9 @@ def _main_input(name: str, config: Any) -> str:
 def _config(name: str) -> Any:
     if not (Path(name) / "config.json").is_file():
         raise ModelError(f"hf:{name}: no config.json there; give a local folder (models are never downloaded)")
-    transformers = import_extra("transformers")
+    auto_config = import_extra("transformers", "AutoConfig")
     try:
-        return transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+        return auto_config.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"hf:{name}: config.json is not usable: {error}") from error
 
@@ -85,7 +85,7 @@ def _model_class(name: str, config: Any) -> Any:
     wanted = getattr(config, "architectures", None)
     if not wanted:
         raise ModelError(f"hf:{name}: config.json names no class under 'architectures'; add one, e.g. [\"BertModel\"]")
-    found = getattr(import_extra("transformers"), wanted[0], None)
+    found = import_extra("transformers", wanted[0])
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ModelError(
             f"hf:{name}: the installed transformers has no model {wanted[0]!r}; code that a folder brings along is never run"
@@ -116,7 +116,8 @@ def _with_weights(name: str, model_class: Any, config: Any) -> nn.Module:
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"hf:{name}: the weights cannot be loaded: {error}") from error
+        hint = "were they saved for another number of classes?"
+        raise ModelError(f"hf:{name}: the weights cannot be loaded ({hint}): {error}") from error
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"]))
         raise ModelError(f"hf:{name}: the weights lack {missing}; name the class they were saved from in 'architectures'")

@@ -1,0 +1,44 @@
+"""Encoded images (JPEG, PNG, ...) to bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from secateur.data.extras import import_extra
+from secateur.data.limits import MAX_PIXELS
+from secateur.spec import DataError
+
+
+def decoded(source: Path | IO[bytes], *, where: str, mode: str | None, size: tuple[int, int] | None) -> np.ndarray:
+    """`(H, W, C)` uint8.
+
+    `mode` is `"L"` (grey) or `"RGB"`, None for what the file holds; `size` is the height and width to scale to, None for
+    the file's own. Raises DataError naming the file for a broken image, or a coloured one where grey is wanted.
+    """
+    pillow = import_extra("PIL.Image")
+    try:
+        with pillow.open(source) as image:
+            _check(image, mode, where)
+            pixels = image.convert(mode or _own_mode(image))
+            if size is not None and pixels.size != (size[1], size[0]):
+                pixels = pixels.resize((size[1], size[0]), pillow.Resampling.BILINEAR)
+            array = np.array(pixels)
+    except (OSError, SyntaxError, ValueError, EOFError, pillow.DecompressionBombError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{where}: not a readable image ({error}); repair or remove it") from error
+    return array if array.ndim == 3 else array[..., None]
+
+
+def _check(image: Any, mode: str | None, where: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"{where}: {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; scale it down")
+    if mode == "L" and _own_mode(image) != "L":
+        raise DataError(f"{where}: coloured image ({image.mode}) for a model that reads one channel; convert it to grey")
+
+
+def _own_mode(image: Any) -> str:
+    return "L" if image.mode in ("1", "L", "LA", "I", "I;16", "F") else "RGB"

@@ -1,0 +1,24 @@
+"""Learning rates over the steps of a run, as a share of the largest."""
+
+from __future__ import annotations
+
+import math
+
+WARM_UP = 0.3
+"""Share of a one-cycle run in which the rate rises."""
+START = 0.04
+"""Rate of a one-cycle run at its first step."""
+
+
+def rate(schedule: str, step: int, steps: int) -> float:
+    """Share of the largest learning rate at `step` of `0..steps-1`: in (0, 1]."""
+    if schedule == "constant":
+        return 1.0
+    rising = int(WARM_UP * steps) if schedule == "one-cycle" else 0
+    if step < rising:
+        return START + (1 - START) * step / rising
+    return _cosine((step - rising) / (steps - rising))
+
+
+def _cosine(done: float) -> float:
+    return (1 + math.cos(math.pi * done)) / 2
