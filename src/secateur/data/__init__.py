@@ -11,7 +11,19 @@ from secateur.data.source import DATA, Reader, Request, Split
 from secateur.spec import DataError
 from secateur.spec.errors import nearest
 
-__all__ = ["DATA", "ImageSet", "Reader", "Request", "Split", "cifar", "digits", "folder", "list_data", "mnist", "open_data"]
+__all__ = [
+    "DATA",
+    "ImageSet",
+    "Reader",
+    "Request",
+    "Split",
+    "cifar",
+    "digits",
+    "folder",
+    "list_data",
+    "mnist",
+    "open_data",
+]
 
 
 def open_data(

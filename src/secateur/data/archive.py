@@ -63,7 +63,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     found = _decode_all(path)
     classes = sorted(set(found["train"][1]))
     if not classes:
-        raise DataError(f"{path}: no images; expected members named .../train/<class>/<file> and .../test/<class>/<file>")
+        raise DataError(
+            f"{path}: no images; expected members named .../train/<class>/<file> and .../test/<class>/<file>"
+        )
     arrays = {"classes": np.array(classes)}
     for split, (images, names) in found.items():
         absent = sorted(set(classes) ^ set(names))

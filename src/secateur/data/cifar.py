@@ -26,7 +26,9 @@ def open_cifar10(request: Request) -> ImageSet:
     return _open(request, request.locate("cifar10-jpeg.tar.xz", "cifar10-subset.npz"), CIFAR10_CLASSES)
 
 
-@DATA.register("cifar100", "cifar100[:PATH], colour 32x32 images in 100 classes from .npz, .tar.xz of images, or a folder")
+@DATA.register(
+    "cifar100", "cifar100[:PATH], colour 32x32 images in 100 classes from .npz, .tar.xz of images, or a folder"
+)
 def open_cifar100(request: Request) -> ImageSet:
     """As cifar10; an `.npz` file holds no class names, so there the classes are numbers."""
     return _open(request, request.locate("cifar100.npz", "cifar100.tar.xz"), CIFAR100_CLASSES)
@@ -55,7 +57,9 @@ def _read(path: Path, request: Request, classes: tuple[str, ...]) -> tuple[Tenso
 
 def _check_count(found: tuple[str, ...], expected: tuple[str, ...], path: Path) -> None:
     if len(found) != len(expected):
-        raise DataError(f"{path}: {len(found)} classes, expected {len(expected)}; write folder:{path} for a set of your own")
+        raise DataError(
+            f"{path}: {len(found)} classes, expected {len(expected)}; write folder:{path} for a set of your own"
+        )
 
 
 def _refuse_pickles(path: Path) -> None:

@@ -37,7 +37,9 @@ def _check(image: Any, mode: str | None, where: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"{where}: {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; scale it down")
     if mode == "L" and _own_mode(image) != "L":
-        raise DataError(f"{where}: coloured image ({image.mode}) for a model that reads one channel; convert it to grey")
+        raise DataError(
+            f"{where}: coloured image ({image.mode}) for a model that reads one channel; convert it to grey"
+        )
 
 
 def _own_mode(image: Any) -> str:

@@ -22,7 +22,9 @@ Entry = tuple[Path, int]
 """File and label."""
 
 
-@DATA.register("folder", "folder:DIR, images as DIR/train/<class>/* and DIR/test/<class>/*, or DIR/<class>/* split 80/20")
+@DATA.register(
+    "folder", "folder:DIR, images as DIR/train/<class>/* and DIR/test/<class>/*, or DIR/<class>/* split 80/20"
+)
 def open_folder(request: Request) -> ImageSet:
     """One split of a folder of images; all are scaled to the size of `input_shape`, or to that of the first image."""
     if request.path is None:
@@ -89,7 +91,9 @@ def _entries(folder: Path, classes: tuple[str, ...], *, at_least: int = 1) -> li
     for label, name in enumerate(classes):
         files = sorted(_visible(folder / name)) if (folder / name).is_dir() else []
         if len(files) < at_least:
-            raise DataError(f"{folder / name}: {len(files)} images, needs at least {at_least}; add some or remove the class")
+            raise DataError(
+                f"{folder / name}: {len(files)} images, needs at least {at_least}; add some or remove the class"
+            )
         entries += [(file, label) for file in files]
     return entries
 

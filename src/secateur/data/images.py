@@ -69,7 +69,9 @@ class ImageSet:
     def subset(self, count: int, seed: int = 0) -> ImageSet:
         """`count` images drawn without replacement, in their original order; raises DataError where there are fewer."""
         if not 0 < count <= len(self):
-            raise DataError(f"{self.name}: asked for {count} images, has {len(self)}; give a number within 1..{len(self)}")
+            raise DataError(
+                f"{self.name}: asked for {count} images, has {len(self)}; give a number within 1..{len(self)}"
+            )
         chosen = drawn(len(self), count, seed)
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 

@@ -120,5 +120,7 @@ def _with_weights(name: str, model_class: Any, config: Any) -> nn.Module:
         raise ModelError(f"hf:{name}: the weights cannot be loaded ({hint}): {error}") from error
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"]))
-        raise ModelError(f"hf:{name}: the weights lack {missing}; name the class they were saved from in 'architectures'")
+        raise ModelError(
+            f"hf:{name}: the weights lack {missing}; name the class they were saved from in 'architectures'"
+        )
     return model

@@ -97,6 +97,6 @@ MODELS.register("vgg9_bn", "VGG-9 (32-64-128-128-256-256, three linear layers) f
     NamedModel(VGG9BN, (3, 32, 32))
 )
 for _name, _layout in {"vgg11_bn": VGG11, "vgg16_bn": VGG16, "vgg19_bn": VGG19}.items():
-    MODELS.register(_name, f"{_name.upper().replace('_BN', '')} with BatchNorm and one linear layer for 3x32x32 images")(
-        NamedModel(_builder(_layout), (3, 32, 32))
-    )
+    MODELS.register(
+        _name, f"{_name.upper().replace('_BN', '')} with BatchNorm and one linear layer for 3x32x32 images"
+    )(NamedModel(_builder(_layout), (3, 32, 32)))

@@ -29,7 +29,13 @@ class TrainConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("learning_rate", 0), ("weight_decay", 0), ("momentum", 0)):
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 1),
+            ("learning_rate", 0),
+            ("weight_decay", 0),
+            ("momentum", 0),
+        ):
             value = getattr(self, name)
             if not value >= least:
                 raise SecateurError(f"training option {name}={value}: must be at least {least}")

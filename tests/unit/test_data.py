@@ -1,0 +1,273 @@
+"""Data sources and the batches they give."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from secateur.data import ImageSet, list_data, open_data
+from secateur.data.transform import augmented, resized
+from secateur.spec import DataError
+
+
+def picture(path: Path, *, colour: tuple[int, int, int] = (200, 100, 0), size: tuple[int, int] = (6, 4)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Ten pictures of cats and five of dogs, without a split; height 4, width 6."""
+    for i in range(10):
+        picture(tmp_path / "pictures" / "cat" / f"{i}.png", colour=(i, 0, 0))
+    for i in range(5):
+        picture(tmp_path / "pictures" / "dog" / f"{i}.png", colour=(0, i, 0))
+    return tmp_path / "pictures"
+
+
+def image_set(count: int = 10, shape: tuple[int, int, int] = (1, 4, 4), **options: object) -> ImageSet:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator)
+    given = {"images": images, "labels": torch.arange(count) % 2, "classes": ("a", "b"), "mean": (0.0,), "std": (1.0,)}
+    return ImageSet(**{**given, **options})
+
+
+def test_sources_have_a_line_each() -> None:
+    assert [name for name, _ in list_data()] == ["cifar10", "cifar100", "digits", "folder", "mnist"]
+    assert all(description for _, description in list_data())
+
+
+def test_digits_are_split_without_overlap() -> None:
+    train, test = open_data("digits", "train"), open_data("digits", "test")
+    assert (len(train), len(test)) == (1438, 359)
+    assert train.input_shape == (1, 8, 8)
+    assert torch.bincount(test.labels).min() >= 34
+    assert train.images.max() == 255
+    whole = next(train.batches(len(train)))[0]
+    assert abs(whole.mean()) < 0.01
+    assert abs(whole.std() - 1) < 0.01
+
+
+def test_batches_are_normalised_and_ordered() -> None:
+    data = image_set(mean=(0.5,), std=(0.25,))
+    batches = list(data.batches(4))
+    assert [len(labels) for _, labels in batches] == [4, 4, 2]
+    assert torch.allclose(batches[0][0], (data.images[:4] / 255 - 0.5) / 0.25)
+    assert batches[0][1].dtype == torch.int64
+    assert [len(labels) for _, labels in data.batches(4, drop_last=True)] == [4, 4]
+
+
+def test_shuffling_follows_the_seed() -> None:
+    data = image_set(64)
+    first, again, other = (next(data.batches(64, shuffle=True, augment=True, seed=seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    shuffled = next(data.batches(64, shuffle=True, seed=3))[0]
+    assert not torch.equal(shuffled, data.images / 255)
+    assert torch.equal(shuffled.sum((1, 2, 3)).sort().values, (data.images / 255).sum((1, 2, 3)).sort().values)
+
+
+def test_subsets_are_drawn_by_seed_without_replacement() -> None:
+    data = image_set(20)
+    assert torch.equal(data.subset(5, 1).images, data.subset(5, 1).images)
+    assert not torch.equal(data.subset(5, 1).images, data.subset(5, 2).images)
+    assert torch.equal(data.subset(20).images, data.images)
+    with pytest.raises(DataError, match="has 20"):
+        data.subset(21)
+    assert len(open_data("digits", "test", limit=7)) == 7
+    assert len(open_data("digits", "test", limit=10_000)) == 359
+
+
+def test_28_pixels_become_32_by_a_border() -> None:
+    x = torch.rand(2, 1, 28, 28)
+    padded = resized(x, (1, 32, 32))
+    assert torch.equal(padded[:, :, 2:30, 2:30], x)
+    assert padded[:, :, :2].sum() == 0
+    assert resized(x, (1, 14, 20)).shape == (2, 1, 14, 20)
+
+
+def test_grey_images_serve_three_channels_and_colour_never_one() -> None:
+    images = next(open_data("digits", "test", input_shape=(3, 32, 32)).batches(2))[0]
+    assert images.shape == (2, 3, 32, 32)
+    assert torch.equal(images[:, 0], images[:, 2])
+    with pytest.raises(DataError, match="reads 1"):
+        image_set(shape=(3, 4, 4), target_shape=(1, 4, 4))
+
+
+def test_augmentation_shifts_and_mirrors() -> None:
+    x = torch.zeros(64, 1, 16, 16)
+    x[:, :, 8, 4] = 1
+    moved = augmented(x, torch.Generator().manual_seed(0), mirror=False)
+    rows, columns = moved[:, 0].flatten(1).argmax(1) // 16, moved[:, 0].flatten(1).argmax(1) % 16
+    assert set(rows.tolist()) == {6, 7, 8, 9, 10}
+    assert set(columns.tolist()) == {2, 3, 4, 5, 6}
+    mirrored = augmented(x, torch.Generator().manual_seed(0), mirror=True)
+    assert (mirrored[:, 0].flatten(1).argmax(1) % 16 > 8).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": torch.full((10,), 2)}, r"unknown labels \[2\]"),
+        ({"labels": torch.zeros(9, dtype=torch.int64)}, "10 images but 9 labels"),
+        ({"images": torch.zeros(10, 1, 4, 4)}, "uint8"),
+    ],
+)
+def test_sets_that_do_not_fit_together_are_refused(options: dict[str, torch.Tensor], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        image_set(**options)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("digit", "digits"),
+        ("digits:x", "reads no file"),
+        ("folder", "folder:DIR"),
+        ("mnist:/nowhere.npz", "no such file"),
+    ],
+)
+def test_unusable_specs_are_refused(spec: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_data(spec, "train")
+
+
+@pytest.mark.parametrize("spec", ["mnist", "cifar10", "cifar100"])
+def test_missing_data_names_the_variable(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SECATEUR_DATA", raising=False)
+    with pytest.raises(DataError, match="SECATEUR_DATA"):
+        open_data(spec, "train")
+    monkeypatch.setenv("SECATEUR_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="give a path"):
+        open_data(spec, "train")
+
+
+def test_mnist_is_read(data_dir: Path) -> None:
+    data = open_data("mnist", "test", input_shape=(1, 32, 32))
+    assert (len(data), data.input_shape, data.images.shape[2]) == (10_000, (1, 32, 32), 28)
+    assert data.labels[:4].tolist() == [7, 2, 1, 0]
+
+
+def test_cifar_is_read_from_an_npz_file(data_dir: Path) -> None:
+    data = open_data(f"cifar10:{data_dir / 'cifar10-subset.npz'}", "test")
+    assert (len(data), data.input_shape) == (932, (3, 32, 32))
+    assert data.classes[0] == "airplane"
+
+
+def npz(path: Path, **changes: np.ndarray) -> Path:
+    arrays = {
+        "x_train": np.zeros((4, 28, 28), np.uint8),
+        "y_train": np.arange(4, dtype=np.uint8),
+        "x_test": np.zeros((2, 28, 28), np.uint8),
+        "y_test": np.arange(2, dtype=np.uint8),
+    }
+    np.savez(path, **{**arrays, **changes})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x_train": np.zeros((4, 28, 28), np.float32)}, "must be uint8"),
+        ({"y_train": np.zeros(3, np.uint8)}, "must be 4 integers"),
+        ({"y_train": np.full(4, 11, np.uint8)}, "unknown labels"),
+        ({"y_train": np.array([{}] * 4, dtype=object)}, "cannot read y_train"),
+    ],
+)
+def test_odd_arrays_are_refused(changes: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        open_data(f"mnist:{npz(tmp_path / 'm.npz', **changes)}", "train")
+
+
+def test_damaged_arrays_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    whole = npz(tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "vast.npz").write_bytes(whole.replace(b"(4, 28, 28)", b"(9999999,9)"))
+    (tmp_path / "lying.npz").write_bytes(whole.replace(b"(4, 28, 28)", b"(9, 28, 28)"))
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    for name in ("vast", "lying", "cut"):
+        with pytest.raises(DataError, match=name):
+            open_data(f"mnist:{tmp_path / name}.npz", "train")
+
+
+def test_a_folder_without_a_split_gets_a_fixed_one(pictures: Path) -> None:
+    train, test = open_data(f"folder:{pictures}", "train"), open_data(f"folder:{pictures}", "test")
+    assert (len(train), len(test)) == (12, 3)
+    assert train.classes == ("cat", "dog")
+    assert train.input_shape == (3, 4, 6)
+    assert torch.bincount(test.labels).tolist() == [2, 1]
+    seen = {tuple(image[:, 0, 0].tolist()) for image in (*train.images, *test.images)}
+    assert len(seen) == 14  # (0, 0, 0) is a cat and a dog
+
+
+def test_a_folder_with_a_split_keeps_it(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("test", 1)):
+        for name in ("a", "b"):
+            for i in range(count):
+                picture(tmp_path / split / name / f"{i}.jpg", size=(10 + i, 12))
+    data = open_data(f"folder:{tmp_path}", "train", input_shape=(3, 8, 8))
+    assert data.images.shape == (6, 3, 8, 8)
+    assert open_data(f"folder:{tmp_path}", "train", limit=2).images.shape[0] == 2
+    picture(tmp_path / "test" / "c" / "0.jpg")
+    with pytest.raises(DataError, match="'c' does not occur"):
+        open_data(f"folder:{tmp_path}", "test")
+
+
+def test_broken_folders_name_the_file(pictures: Path) -> None:
+    (pictures / "cat" / "3.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"3\.png: not a readable image"):
+        for split in ("train", "test"):
+            open_data(f"folder:{pictures}", split)
+    (pictures / "emu").mkdir()
+    with pytest.raises(DataError, match="emu: 0 images"):
+        open_data(f"folder:{pictures}", "train")
+    with pytest.raises(DataError, match="no class folders"):
+        open_data(f"folder:{pictures / 'emu'}", "train")
+
+
+def test_coloured_files_for_a_grey_model_are_refused(pictures: Path) -> None:
+    with pytest.raises(DataError, match="reads one channel"):
+        open_data(f"folder:{pictures}", "train", input_shape=(1, 4, 6))
+
+
+def archive(path: Path, *, classes: int = 10, count: int = 2) -> Path:
+    root = path.parent / "images"
+    for split in ("train", "test"):
+        for label in range(classes):
+            for i in range(count):
+                picture(root / split / f"class{label}" / f"{i}.png", colour=(label, i, 9), size=(32, 32))
+    with tarfile.open(path, "w:xz") as tar:
+        tar.add(root, "images")
+    return path
+
+
+def test_an_archive_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path / "cache"))
+    spec = f"cifar10:{archive(tmp_path / 'c.tar.xz')}"
+    first = open_data(spec, "train")
+    assert (len(first), first.input_shape, first.classes[3]) == (20, (3, 32, 32), "class3")
+    assert all(image[0, 0, 0] == label for image, label in zip(first.images, first.labels, strict=True))
+    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".npz"]
+    monkeypatch.setattr("secateur.data.archive.decoded", None)
+    assert torch.equal(open_data(spec, "train").images, first.images)
+    assert len(open_data(spec, "test", limit=5)) == 5
+
+
+def test_unusable_archives_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DataError, match="9 classes, expected 10"):
+        open_data(f"cifar10:{archive(tmp_path / 'nine.tar.xz', classes=9)}", "train")
+    cut = tmp_path / "cut.tar.xz"
+    cut.write_bytes((tmp_path / "nine.tar.xz").read_bytes()[:200])
+    with pytest.raises(DataError, match="not a readable tar archive"):
+        open_data(f"cifar10:{cut}", "train")
+
+
+def test_the_pickled_cifar_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data_batch_1").touch()
+    with pytest.raises(DataError, match=r"numpy\.savez"):
+        open_data(f"cifar10:{tmp_path}", "train")
