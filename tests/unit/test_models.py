@@ -136,7 +136,8 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_factories_of_the_working_directory_are_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "from torch import nn\ndef tiny(num_classes=3):\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes))\n"
+    network = "nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes))"
+    code = f"from torch import nn\ndef tiny(num_classes=3):\n    return {network}\n"
     (tmp_path / "own_networks.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     name = "own_networks:tiny"

@@ -66,7 +66,7 @@ def _refuse_pickles(path: Path) -> None:
     pickled = [name for name in PICKLES if (path / name).is_file()]
     if pickled:
         raise DataError(
-            f"{path} is the official python version, which is pickled ({', '.join(pickled)}), and reading it could run code. "
+            f"{path} is the official python version, pickled ({', '.join(pickled)}), and reading that could run code. "
             "Convert it once, where you trust it: read it with torchvision.datasets, then numpy.savez('cifar.npz', "
             "x_train=..., y_train=..., x_test=..., y_test=...) with images (N, 32, 32, 3) uint8, and give the .npz file"
         )

@@ -15,8 +15,8 @@ from secateur.spec import DataError
 def decoded(source: Path | IO[bytes], *, where: str, mode: str | None, size: tuple[int, int] | None) -> np.ndarray:
     """`(H, W, C)` uint8.
 
-    `mode` is `"L"` (grey) or `"RGB"`, None for what the file holds; `size` is the height and width to scale to, None for
-    the file's own. Raises DataError naming the file for a broken image, or a coloured one where grey is wanted.
+    `mode` is `"L"` (grey) or `"RGB"`, None for what the file holds; `size` is the height and width to scale to, None
+    for the file's own. Raises DataError naming the file for a broken image, or a coloured one where grey is wanted.
     """
     pillow = import_extra("PIL.Image")
     try:

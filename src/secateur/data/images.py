@@ -87,7 +87,7 @@ class ImageSet:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images `(B, C, H, W)` float32 and labels `(B,)` int64; the same for the same arguments.
 
-        `augment` shifts each image by up to an eighth of its height and width, and mirrors half of them where `mirrors`.
+        `augment` shifts each image by up to an eighth of its height and width, and mirrors half of them if `mirrors`.
         The last batch is shorter where the sizes do not divide, and left out with `drop_last`.
         """
         generator = torch.Generator().manual_seed(seed)

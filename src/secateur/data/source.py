@@ -34,7 +34,7 @@ class Request:
         return self.source if self.path is None else f"{self.source}:{self.path}"
 
     def locate(self, *file_names: str) -> Path:
-        """The path that was given, or the first of these files in the data folder; raises DataError where none exists."""
+        """The path that was given, or the first of these files in the data folder; DataError where none exists."""
         if self.path is not None:
             if not self.path.exists():
                 raise DataError(f"{self.name}: no such file or folder")

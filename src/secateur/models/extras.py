@@ -31,6 +31,6 @@ def _mismatch(name: str) -> str:
 
     return (
         f"cannot import {name}: the installed torchvision was built for another torch than the installed "
-        f"torch {torch.__version__} (its compiled operator torchvision::nms does not load). Install a torchvision build "
+        f"torch {torch.__version__} (its compiled operator torchvision::nms does not load). Install a torchvision "
         "of the same release and kind (CPU or the same CUDA version) as torch, or reinstall both together"
     )

@@ -29,9 +29,8 @@ def build(name: str, num_classes: int | None, shape: Shape | None) -> nn.Module:
     return model
 
 
-def input_shape(name: str) -> None:
-    """Unknown: only the user's code knows."""
-    return None
+def input_shape(name: str) -> Shape | None:
+    """None: only the user's code knows."""
 
 
 def example_inputs(name: str, shape: Shape | None) -> Inputs:

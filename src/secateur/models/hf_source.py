@@ -88,7 +88,7 @@ def _model_class(name: str, config: Any) -> Any:
     found = import_extra("transformers", wanted[0])
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ModelError(
-            f"hf:{name}: the installed transformers has no model {wanted[0]!r}; code that a folder brings along is never run"
+            f"hf:{name}: the installed transformers has no model {wanted[0]!r}; code in a folder is never run"
         )
     return found
 

@@ -18,7 +18,7 @@ WIDTHS = (16, 32, 64)
 
 
 class PaddedShortcut(nn.Module):
-    """Every second pixel, with zero channels before and after; `(N, C, H, W)` to `(N, before + C + after, H/2, W/2)`."""
+    """Every second pixel, zero channels before and after; `(N, C, H, W)` to `(N, before + C + after, H/2, W/2)`."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__()

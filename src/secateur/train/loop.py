@@ -23,8 +23,8 @@ from secateur.train.progress import Reporter, reporting
 from secateur.train.schedule import rate
 
 Record = dict[str, Any]
-"""`epoch` (from 1), mean `loss` and `accuracy` on the training batches, `learning_rate` of the last step, `steps` so far,
-`seconds`."""
+"""`epoch` (from 1), mean `loss` and `accuracy` on the training batches, `learning_rate` of the last step, `steps`
+so far, `seconds`."""
 
 
 def fit(
@@ -39,8 +39,8 @@ def fit(
     """Train the model in place on `config.device` and return one record per epoch.
 
     `after_step(model)` runs after each optimizer step, `on_epoch(record)` after each epoch and its checkpoint. With
-    `checkpoint_dir`, a run that was interrupted goes on after the last whole epoch and ends with the same weights as one
-    that was not. Batches that are not full are left out where there is a full one. The model ends in train mode; the
+    `checkpoint_dir`, a run that was interrupted goes on after the last whole epoch and ends with the same weights as
+    one that was not. Batches that are not full are left out where there is a full one. The model ends in train mode; the
     global random state is left as it was. Raises SecateurError at the first loss that is not finite, ModelError where
     the model returns no class scores, StoreError for a checkpoint that does not fit.
     """
