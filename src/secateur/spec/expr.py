@@ -126,3 +126,44 @@ def _product_positions(
         rows = [i * stride + _positions(tail, kept, sizes, within, {**outer, head: int(i)}) for i in heads]
         return np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
     return (heads[:, None] * stride + _positions(tail, kept, sizes, within, outer)[None, :]).reshape(-1)
+
+
+def parents_needed(expr: Expr, kept: Kept, within: Mapping[str, str]) -> set[str]:
+    """Parents that axes of this dimension choose their indices by and that stand in another dimension."""
+    return _needed(expr, kept, within, frozenset())
+
+
+def _needed(expr: Expr, kept: Kept, within: Mapping[str, str], outer: frozenset[str]) -> set[str]:
+    if isinstance(expr, str):
+        split_by_parent = expr in kept and kept[expr].ndim == 2 and within[expr] not in outer
+        return {within[expr]} if split_by_parent else set()
+    if isinstance(expr, int):
+        return set()
+    found: set[str] = set()
+    for part in expr.parts:
+        found |= _needed(part, kept, within, outer)
+        if isinstance(expr, Product) and isinstance(part, str):
+            outer = outer | {part}
+    return found
+
+
+def kept_given(
+    expr: Expr, kept: Kept, sizes: Sizes, within: Mapping[str, str], parent: str, index: int
+) -> np.ndarray:
+    """Kept positions of the dimension at one index of a parent that stands in another dimension."""
+    return _positions(expr, kept, sizes, within, {parent: index})
+
+
+def index_along(expr: Expr, axis: str, sizes: Sizes) -> np.ndarray:
+    """For each position of the dimension the index of `axis` there, -1 where it does not occur."""
+    if isinstance(expr, str):
+        return np.arange(sizes[expr]) if expr == axis else np.full(sizes[expr], -1)
+    if isinstance(expr, int):
+        return np.full(expr, -1)
+    pieces = [index_along(part, axis, sizes) for part in expr.parts]
+    if isinstance(expr, Concat):
+        return np.concatenate(pieces)
+    found = np.full((1,), -1)
+    for piece in pieces:
+        found = np.maximum(found[:, None], piece[None, :]).reshape(-1)
+    return found

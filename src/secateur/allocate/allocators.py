@@ -1,0 +1,62 @@
+"""Allocators: how much each axis gives so that the budget is met.
+
+An allocator is a function from a `Fit` to one step per knob. It is called once; the steps that it returns must respect every
+ceiling of the fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from secateur.allocate.fit import Fit
+from secateur.spec import Registry
+
+Allocator = Callable[[Fit], list[int]]
+
+ALLOCATORS: Registry[Allocator] = Registry("allocators")
+
+
+@ALLOCATORS.register("uniform", "the same share of every axis")
+def uniform(fit: Fit) -> list[int]:
+    """The largest common keep ratio that fits, then single steps back, the axes that lost most first."""
+    ratios = sorted({level / knob.full for knob in fit.knobs for level in knob.levels.tolist()})
+    low, high = 0, len(ratios) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fit.holds(_at_ratio(fit, ratios[middle])):
+            low = middle
+        else:
+            high = middle - 1
+    steps = _at_ratio(fit, ratios[low]) if ratios else []
+    kept = [knob.levels[step] / knob.full for knob, step in zip(fit.knobs, steps, strict=True)]
+    return fit.fill(steps, np.argsort(kept, kind="stable").tolist())
+
+
+def _at_ratio(fit: Fit, ratio: float) -> list[int]:
+    return [max(0, int(np.searchsorted(knob.levels, ratio * knob.full + 1e-9, side="right")) - 1) for knob in fit.knobs]
+
+
+@ALLOCATORS.register("global", "the lowest scores of the whole network go, wherever they are")
+def global_(fit: Fit) -> list[int]:
+    """One threshold over all axes, by bisection over the sorted steps; then single steps back, the dearest first."""
+    cuts = [(loss, -step, number) for number, knob in enumerate(fit.knobs) for step, loss in enumerate(knob.loss.tolist())]
+    cuts.sort()
+    low, high = 0, len(cuts)
+    while low < high:
+        middle = (low + high) // 2
+        if fit.holds(_after(fit, cuts[:middle])):
+            high = middle
+        else:
+            low = middle + 1
+    steps = _after(fit, cuts[:low])
+    dearest = [knob.loss[step] if step < len(knob.loss) else -1.0 for knob, step in zip(fit.knobs, steps, strict=True)]
+    return fit.fill(steps, np.argsort([-value for value in dearest], kind="stable").tolist())
+
+
+def _after(fit: Fit, cuts: list[tuple[float, int, int]]) -> list[int]:
+    steps = [len(knob.levels) - 1 for knob in fit.knobs]
+    for _, minus_step, number in cuts:
+        steps[number] = min(steps[number], -minus_step)
+    return steps

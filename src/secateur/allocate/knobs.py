@@ -1,0 +1,114 @@
+"""What an allocator turns: one number per axis, or per set of axes whose sizes are tied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+
+from secateur.spec import BudgetError, Scores, Structure
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What every axis must respect."""
+
+    round_to: int = 1
+    """Kept counts are multiples of this; an axis that is not cut keeps its own size."""
+    min_keep: int = 1
+    """Indices that each axis keeps at least."""
+    max_remove_ratio: float = 1.0
+    """Share of each axis that may go at most."""
+
+    def __post_init__(self) -> None:
+        if self.round_to < 1:
+            raise BudgetError(f"round_to must be at least 1, got {self.round_to}")
+        if self.min_keep < 1:
+            raise BudgetError(f"min_keep must be at least 1, got {self.min_keep}")
+        if not 0 <= self.max_remove_ratio <= 1:
+            raise BudgetError(f"max_remove_ratio must be in [0, 1], got {self.max_remove_ratio}")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """Axes that shrink together: at level `t` axis `a` keeps `multiple * t` indices."""
+
+    axes: tuple[tuple[str, int], ...]
+    levels: Ints
+    """Allowed levels, ascending; the last is the full one."""
+    loss: Floats
+    """Score lost per removed index in the step from `levels[i + 1]` down to `levels[i]`; never rises with i."""
+
+    @property
+    def full(self) -> int:
+        """The level at which nothing is removed."""
+        return int(self.levels[-1])
+
+    def sizes(self, level: int) -> Mapping[str, int]:
+        """Axis sizes at a level."""
+        return {axis: multiple * level for axis, multiple in self.axes}
+
+
+def make_knobs(structure: Structure, scores: Scores, limits: Limits) -> list[Knob]:
+    """One knob per scored axis or set of tied axes, in the order of the structure.
+
+    A set of tied axes of which one has no score is left whole.
+    """
+    tied = {name: tie.members for tie in structure.ties for name, _ in tie.members}
+    knobs: list[Knob] = []
+    seen: set[str] = set()
+    for axis in structure.axes:
+        if axis.name not in scores.values or axis.name in seen:
+            continue
+        members = tied.get(axis.name, ((axis.name, 1),))
+        seen |= {name for name, _ in members}
+        if all(name in scores.values for name, _ in members):
+            knobs.append(_knob(members, structure.sizes, scores, limits))
+    return knobs
+
+
+def _knob(members: Sequence[tuple[str, int]], sizes: Mapping[str, int], scores: Scores, limits: Limits) -> Knob:
+    name, multiple = members[0]
+    full = sizes[name] // multiple
+    least = max(_floor(sizes[axis], factor, limits) for axis, factor in members)
+    levels = [t for t in range(min(least, full), full) if all(f * t % limits.round_to == 0 for _, f in members)]
+    allowed = np.array([*levels, full], dtype=np.int64)
+    return Knob(tuple(members), allowed, _losses(members, allowed, scores))
+
+
+def _floor(size: int, factor: int, limits: Limits) -> int:
+    kept = max(limits.min_keep, ceil(size * (1 - limits.max_remove_ratio) - 1e-9))
+    return max(1, ceil(kept / factor))
+
+
+def _losses(members: Sequence[tuple[str, int]], levels: Ints, scores: Scores) -> Floats:
+    """Mean score of the indices that go in each step; made monotone so that steps come in order."""
+    total = np.zeros(len(levels) - 1)
+    count = np.zeros(len(levels) - 1)
+    for axis, multiple in members:
+        ranked = np.sort(np.atleast_2d(scores.values[axis]), axis=1)[:, ::-1].mean(axis=0)
+        upto = np.concatenate([[0.0], np.cumsum(ranked)])
+        total += np.diff(upto[levels * multiple])
+        count += np.diff(levels * multiple)
+    return np.minimum.accumulate(total / count)
+
+
+def kept_indices(values: Floats, count: int) -> tuple[int, ...] | tuple[tuple[int, ...], ...]:
+    """The `count` highest-scored indices in ascending order, per row for an axis with a parent.
+
+    Ties keep the lower index.
+    """
+    if values.ndim == 2:
+        return tuple(tuple(_top(row, count)) for row in values)
+    return tuple(_top(values, count))
+
+
+def _top(row: Floats, count: int) -> list[int]:
+    order = np.argsort(-row, kind="stable")
+    return [int(index) for index in np.sort(order[:count])]

@@ -1,0 +1,6 @@
+"""What a network costs: exact functions of its axis sizes, and measured time."""
+
+from secateur.cost.latency import measure_latency
+from secateur.cost.polynomial import CostModel
+
+__all__ = ["CostModel", "measure_latency"]

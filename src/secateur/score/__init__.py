@@ -1,0 +1,8 @@
+"""Importance criteria, and the walker that applies them to a structure."""
+
+from secateur.score import criteria
+from secateur.score.question import Question
+from secateur.score.registry import CRITERIA, Criterion
+from secateur.score.walker import score
+
+__all__ = ["CRITERIA", "Criterion", "Question", "criteria", "score"]

@@ -1,0 +1,272 @@
+"""Run the user's own forward once and record the operators below the Python level.
+
+The forward runs on a copy of the model whose tensors are on the meta device, so that it costs no memory and no arithmetic;
+a model that looks at values is run on real tensors instead. The user's model is not touched.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+from secateur.spec import TraceError
+from secateur.structure.clone import clone_with, meta_like, named_tensors
+from secateur.structure.program import Call, Op, Program, Ref
+from secateur.structure.sizeint import Ledger, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
+from secateur.structure.sizes import SCALED, WATCHED
+
+Inputs = tuple[Any, ...] | dict[str, Any]
+
+_SHAPE_GETTER = torch.Tensor.shape.__get__  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def normalise_inputs(example_inputs: Any) -> Inputs:
+    """Positional inputs as a tuple, keyword inputs as a dict; a lone tensor is one positional input."""
+    if isinstance(example_inputs, dict):
+        return example_inputs
+    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+
+
+def call_model(model: nn.Module, inputs: Inputs) -> Any:
+    """The model's output for normalised inputs."""
+    return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+
+
+def capture(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program:
+    """The program of one forward, in eval or in train mode; raises TraceError when the forward itself fails."""
+    try:
+        return _capture_on(model, inputs, torch.device("meta"), train=train)
+    except TraceError:
+        raise
+    except Exception as meta_error:  # a model may raise anything when its tensors hold no values
+        try:
+            return _capture_on(model, inputs, _device_of(model), train=train)
+        except Exception as error:
+            raise _forward_failed(model, error) from meta_error
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    first = next((found.tensor for found in named_tensors(model)), None)
+    return first.device if first is not None else torch.device("cpu")
+
+
+def _forward_failed(model: nn.Module, error: Exception) -> TraceError:
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if not is_machinery(name):
+            place = f" at {name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return TraceError(
+        f"the forward of {type(model).__name__} failed on the example inputs{place}: "
+        f"{type(error).__name__}: {error}; call model(example_inputs) yourself to see it fail, then fix the inputs"
+    )
+
+
+def _capture_on(model: nn.Module, inputs: Inputs, device: torch.device, *, train: bool) -> Program:
+    on_meta = device.type == "meta"
+    names: dict[int, str] = {}
+    twins: dict[int, torch.Tensor] = {}
+
+    def substitute(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in twins:
+            twins[id(tensor)] = meta_like(tensor) if on_meta else _private(tensor)
+        return twins[id(tensor)]
+
+    originals = list(named_tensors(model))
+    copy = clone_with(model, substitute).train(train)
+    for original, twin in zip(originals, named_tensors(copy), strict=True):
+        names[id(twin.tensor)] = original.name
+    given = tree_map(lambda leaf: _input_like(leaf, device) if isinstance(leaf, torch.Tensor) else leaf, inputs)
+    recorder = _Recorder(device)
+    for twin in named_tensors(copy):
+        recorder.program.named[recorder.number(twin.tensor)] = names[id(twin.tensor)]
+    recorder.program.inputs = [recorder.number(leaf) for leaf in tree_flatten(given)[0] if isinstance(leaf, torch.Tensor)]
+    recorder.known = len(recorder.program.shapes)
+    _remember_attributes(copy)
+    output = _run(copy, given, recorder, device)
+    recorder.program.outputs = [recorder.number(leaf) for leaf in tensors_in(output)]
+    return recorder.program
+
+
+def _private(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values; buffers are copied because a forward may write to them."""
+    return tensor.detach() if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+
+
+def _input_like(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return meta_like(tensor) if device.type == "meta" else tensor.detach().to(device)
+
+
+def tensors_in(output: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in an output: in containers that torch knows, and in the attributes of other objects."""
+    for leaf in tree_flatten(output)[0]:
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+        elif hasattr(leaf, "__dict__"):
+            for value in vars(leaf).values():
+                if isinstance(value, torch.Tensor | list | tuple | dict):
+                    yield from tensors_in(value)
+
+
+def _remember_attributes(model: nn.Module) -> None:
+    """Let the integers in the copy's attributes remember the attribute they came from."""
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if type(value) is int and value > 1:
+                vars(module)[name] = SizeInt(value, ("attribute", path, name, None))
+            elif type(value) in (tuple, list, torch.Size) and any(type(item) is int for item in value):
+                vars(module)[name] = type(value)(_remember_items(path, name, value))
+
+
+def _remember_items(path: str, name: str, values: Sequence[Any]) -> list[Any]:
+    return [
+        SizeInt(item, ("attribute", path, name, index)) if type(item) is int and item > 1 else item
+        for index, item in enumerate(values)
+    ]
+
+
+def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.device) -> Any:
+    ledger = Ledger()
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.enter_context(_quiet_randomness(device))
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fastpath)
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(torch.device(device))
+        stack.enter_context(recording(ledger))
+        stack.enter_context(_module_paths(model, recorder))
+        stack.enter_context(_Calls(recorder))
+        stack.enter_context(recorder)
+        output = call_model(model, inputs)
+    recorder.program.equalities = ledger.equalities
+    recorder.program.number_uses = ledger.number_uses
+    return output
+
+
+@contextmanager
+def _quiet_randomness(device: torch.device) -> Iterator[None]:
+    """Give the random state back as it was."""
+    state = random.getstate()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+    random.setstate(state)
+
+
+@contextmanager
+def _module_paths(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    """Keep the path of the module whose forward runs on the recorder's stack."""
+    handles = []
+    for path, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda *_, path=path: recorder.stack.append(path)))
+        handles.append(module.register_forward_hook(lambda *_: _pop(recorder.stack), always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _pop(stack: list[str]) -> None:
+    stack.pop()
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes each operator into the program."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.program = Program(device=device)
+        self.stack: list[str] = [""]
+        self.call: Call | None = None
+        self.known = 0
+        self._numbers: dict[int, int] = {}
+        self._alive: list[torch.Tensor] = []
+
+    def number(self, tensor: torch.Tensor) -> int:
+        """The tensor's number in the program; a new one for a tensor not met before."""
+        found = self._numbers.get(id(tensor))
+        if found is None:
+            found = self._numbers[id(tensor)] = len(self._alive)
+            self._alive.append(tensor)
+            self.program.shapes.append(tuple(torch.Size(tensor.shape)))
+            self.program.dtypes.append(tensor.dtype)
+        return found
+
+    def encode(self, value: Any) -> Any:
+        """The value with `Ref` in place of tensors."""
+        if isinstance(value, torch.Tensor):
+            return Ref(self.number(value))
+        if isinstance(value, list | tuple):
+            encoded = [self.encode(item) for item in value]
+            return encoded if isinstance(value, list) else tuple(encoded)
+        return value
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = len(self._alive)
+        arguments = self.encode(tuple(args))
+        keywords = {name: self.encode(value) for name, value in (kwargs or {}).items()}
+        for fresh in range(before, len(self._alive)):
+            self.program.constants[fresh] = self._alive[fresh]
+        output = func(*args, **(kwargs or {}))
+        results = output if isinstance(output, list | tuple) else (output,)
+        numbers = [self.number(item) if isinstance(item, torch.Tensor) else -1 for item in results]
+        op = Op(func, arguments, keywords, numbers, self.stack[-1], self.call)
+        self.program.ops.append(op)
+        if self.call is not None:
+            self.call.ops.append(op)
+        return output
+
+
+def _is_watched(func: Any, args: Any) -> bool:
+    if func in SCALED:
+        return any(isinstance(value, SizeFloat) for value in args)
+    return func in WATCHED or func is scaled_dot_product_attention
+
+
+class _Calls(TorchFunctionMode):
+    """Notes the torch functions whose arguments are sizes, and hands out shapes that remember their tensor."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        keywords = kwargs or {}
+        if func == _SHAPE_GETTER or func is torch.Tensor.size:
+            return self._shape(func, args, keywords)
+        if self.recorder.call is not None or not _is_watched(func, args):
+            return func(*args, **keywords)
+        recorder = self.recorder
+        encoded = {name: recorder.encode(value) for name, value in keywords.items()}
+        call = Call(func, recorder.encode(tuple(args)), encoded, recorder.stack[-1], where())
+        recorder.call = call
+        try:
+            output = func(*args, **keywords)
+        finally:
+            recorder.call = None
+        call.result = recorder.encode(output)
+        recorder.program.calls.append(call)
+        return output
+
+    def _shape(self, func: Any, args: Any, keywords: Any) -> Any:
+        plain = func(*args, **keywords)
+        number = self.recorder.number(args[0])
+        if isinstance(plain, torch.Size):
+            return shape_of(plain, number)
+        dim = args[1] if len(args) > 1 else keywords["dim"]
+        return SizeInt(plain, ("dim", number, dim % args[0].dim()))

@@ -1,0 +1,107 @@
+"""Copies of a model's Python objects with other tensors in them: the structure of the copy costs no memory for weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from secateur.spec import TraceError
+
+
+@dataclass(frozen=True)
+class NamedTensor:
+    """A tensor that the model holds."""
+
+    name: str
+    kind: Literal["parameter", "buffer", "attribute"]
+    tensor: torch.Tensor
+
+
+def named_tensors(model: nn.Module) -> Iterator[NamedTensor]:
+    """Every parameter, buffer and plain tensor attribute, shared ones once (under their first name)."""
+    seen: set[int] = set()
+    for found in _all_named_tensors(model):
+        if id(found.tensor) not in seen:
+            seen.add(id(found.tensor))
+            yield found
+
+
+def _all_named_tensors(model: nn.Module) -> Iterator[NamedTensor]:
+    for name, parameter in model.named_parameters():
+        yield NamedTensor(name, "parameter", parameter)
+    for name, buffer in model.named_buffers():
+        yield NamedTensor(name, "buffer", buffer)
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        for key, value in vars(module).items():
+            if key not in ("_parameters", "_buffers", "_modules"):
+                yield from _attribute_tensors(f"{prefix}{key}", value)
+
+
+def _attribute_tensors(name: str, value: Any) -> Iterator[NamedTensor]:
+    if isinstance(value, torch.Tensor):
+        yield NamedTensor(name, "attribute", value)
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            if isinstance(item, torch.Tensor):
+                yield NamedTensor(f"{name}[{index}]", "attribute", item)
+    elif type(value) is dict:
+        for key, item in value.items():
+            if isinstance(item, torch.Tensor):
+                yield NamedTensor(f"{name}[{key!r}]", "attribute", item)
+
+
+class _Substitution(TorchFunctionMode):
+    """Replaces the tensors that `copy.deepcopy` meets and that no memo entry replaces."""
+
+    def __init__(self, substitute: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.substitute = substitute
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") == "__deepcopy__":
+            tensor, memo = args
+            if id(tensor) not in memo:
+                memo[id(tensor)] = self.substitute(tensor)
+            return memo[id(tensor)]
+        return func(*args, **(kwargs or {}))
+
+
+def clone_with(model: nn.Module, substitute: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+    """A copy of the model that holds `substitute(tensor)` in place of each tensor; parameters stay parameters.
+
+    Raises TraceError when the model's Python objects cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    for found in named_tensors(model):
+        memo[id(found.tensor)] = _as(found.tensor, substitute(found.tensor))
+    try:
+        with _Substitution(substitute):
+            return copy.deepcopy(model, memo)
+    except _COPY_ERRORS as error:
+        raise TraceError(
+            f"{type(model).__name__} cannot be copied: {error}; "
+            "remove what cannot be copied (locks, open files, generators) from its attributes before pruning"
+        ) from error
+
+
+_COPY_ERRORS = (TypeError, AttributeError, RecursionError, RuntimeError)
+
+
+def _as(original: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+    if isinstance(original, nn.Parameter) and not isinstance(made, nn.Parameter):
+        return nn.Parameter(made, requires_grad=original.requires_grad)
+    return made
+
+
+def meta_like(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape, strides and dtype without memory."""
+    if tensor.device.type == "meta":
+        return tensor.detach()
+    return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="meta")

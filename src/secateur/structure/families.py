@@ -1,0 +1,124 @@
+"""Roles of axes that share a dimension: heads and their width, groups and their width.
+
+Where a dimension is a product of axes, cutting both factors by half leaves a quarter; by default one of them is cut: whole
+heads, and the width of the groups of a convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from secateur.spec.structure import Role
+from secateur.structure.algebra import Node, atoms, factors, find, parts
+from secateur.structure.tracker import Tracker
+
+
+def roles_of(tracker: Tracker) -> dict[int, tuple[Role, bool]]:
+    """Role of each atom that shares a dimension of a parameter with another, and whether it is cut by default."""
+    roles: dict[int, tuple[Role, bool]] = {}
+    for dims in tracker.named.values():
+        for node in dims:
+            for family in _families(node):
+                _judge(family, roles)
+    return roles
+
+
+def _families(node: Node) -> Iterator[list[Node]]:
+    """Runs of two or more free factors in a product, wherever it stands in the dimension."""
+    node = find(node)
+    if node.kind == "concat":
+        for part in parts(node):
+            yield from _families(part)
+    elif node.kind == "product":
+        flat = [part for part in factors(node) if part.size > 1]
+        yield [part for part in flat if part.kind == "atom"]
+        for part in flat:
+            if part.kind == "concat":
+                yield from _families(part)
+
+
+def _judge(family: list[Node], roles: dict[int, tuple[Role, bool]]) -> None:
+    free = [node for node in family if node.pin is None]
+    if any("groups" in node.marks for node in family):
+        for node in free:
+            if "groups" in node.marks and any("group_width" in other.marks for other in free if other is not node):
+                roles[id(node)] = ("groups", False)
+            elif "group_width" in node.marks:
+                roles.setdefault(id(node), ("group_width", True))
+    elif any("heads" in node.marks for node in family):
+        _judge_heads(family, free, roles)
+
+
+def _judge_heads(family: list[Node], free: list[Node], roles: dict[int, tuple[Role, bool]]) -> None:
+    outer_free = False
+    for node in family:
+        if node.pin is not None:
+            continue
+        if "heads" in node.marks:
+            known = roles.get(id(node))
+            roles[id(node)] = ("heads", not outer_free and (known is None or known[1]))
+            outer_free = True
+        elif "inside" in node.marks:
+            known = roles.get(id(node))
+            roles[id(node)] = ("head_width", not outer_free and (known is None or known[1]))
+
+
+def parent_of(node: Node, role: Role, tracker: Tracker) -> Node | None:
+    """The axis for each index of which this one may keep other indices: it must stand beside it in every tensor."""
+    mark = "groups" if role == "group_width" else "heads"
+    for candidate in _outer_factors(node, tracker):
+        if mark in candidate.marks and _always_beside(node, candidate, tracker):
+            return candidate
+    return None
+
+
+def _outer_factors(node: Node, tracker: Tracker) -> list[Node]:
+    for dims in tracker.named.values():
+        for dim in dims:
+            for family in _families(dim):
+                if any(part is node for part in family):
+                    return family[: next(i for i, part in enumerate(family) if part is node)]
+    return []
+
+
+def _always_beside(node: Node, parent: Node, tracker: Tracker) -> bool:
+    for dims in tracker.seen.values():
+        if not _beside_in(dims, node, parent):
+            return False
+    for dims, reduced in tracker.in_place:
+        over = [part for dim in reduced for part in atoms(dim)]
+        inside = [part for dim in dims for part in atoms(dim)]
+        mixes = any(part is parent for part in over) and not any(part is node for part in over)
+        if mixes and any(part is node for part in inside):
+            return False
+    return True
+
+
+def _beside_in(dims: tuple[Node, ...], node: Node, parent: Node) -> bool:
+    """Each occurrence of the axis has the parent as an outer factor, or in exactly one other dimension by itself."""
+    for position, dim in enumerate(dims):
+        if not any(part is node for part in atoms(dim)):
+            continue
+        if _covered(dim, node, parent, seen=False):
+            continue
+        others = [other for index, other in enumerate(dims) if index != position]
+        holding = [other for other in others if any(part is parent for part in atoms(other))]
+        if len(holding) != 1 or find(holding[0]).kind == "concat" or sum(p is parent for p in atoms(holding[0])) != 1:
+            return False
+    return True
+
+
+def _covered(dim: Node, node: Node, parent: Node, *, seen: bool) -> bool:
+    dim = find(dim)
+    if dim is node:
+        return seen
+    if dim.kind == "concat":
+        return all(_covered(p, node, parent, seen=seen) for p in parts(dim) if any(a is node for a in atoms(p)))
+    if dim.kind == "product":
+        for part in factors(dim):
+            if part is parent:
+                seen = True
+            elif any(a is node for a in atoms(part)) and not _covered(part, node, parent, seen=seen):
+                return False
+        return True
+    return True

@@ -1,0 +1,233 @@
+"""From the tracker's nodes to the `Structure` record: names, roles, ties, costs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd, prod
+
+
+from secateur.spec import Attribute, Axis, Pin, Rescale, Structure, TensorSpec, Term, Tie
+from secateur.spec.expr import Concat, Expr, Product
+from secateur.spec.structure import Role
+from secateur.structure.algebra import Node, atoms, factors, find, parts
+from secateur.structure.clone import NamedTensor
+from secateur.structure.families import parent_of, roles_of
+from secateur.structure.polynomial import Polynomial, product, size_polynomial
+from secateur.structure.rescale import Scale
+from secateur.structure.resolve import Resolution
+from secateur.structure.tracker import MacsTerm, Tracker
+
+Allocation = tuple[int, tuple[Node, ...]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything that tracing found out, still in terms of nodes."""
+
+    model: str
+    tensors: tuple[NamedTensor, ...]
+    tracker: Tracker
+    resolution: Resolution
+    scales: tuple[Scale, ...]
+    macs: tuple[MacsTerm, ...]
+    activations: tuple[Allocation, ...]
+    """Of the eval program alone."""
+
+
+def fingerprint(tensors: Iterable[NamedTensor]) -> str:
+    """sha256 of names, shapes and dtypes; the same for any weights."""
+    digest = hashlib.sha256()
+    for found in tensors:
+        if found.kind != "attribute":
+            digest.update(f"{found.name} {tuple(found.tensor.shape)} {found.tensor.dtype}\n".encode())
+    return digest.hexdigest()
+
+
+def freeze(found: Found) -> Structure:
+    """The record of what tracing found."""
+    named = Names(found.tracker.named)
+    roles = roles_of(found.tracker)
+    axes = [_axis(node, name, roles, found.tracker, named) for node, name in named.items()]
+    return Structure(
+        model=found.model,
+        fingerprint=fingerprint(found.tensors),
+        axes=tuple(axes),
+        tensors=_tensors(found, named),
+        attributes=tuple(_attributes(found, named)),
+        ties=tuple(_ties(found.resolution, named)),
+        rescales=tuple(_rescales(found, named)),
+        costs=_costs(found, named, axes),
+        notes=tuple(found.tracker.notes),
+    )
+
+
+class Names:
+    """Names for the atoms along the dimensions of the model's own tensors."""
+
+    def __init__(self, named: Mapping[str, tuple[Node, ...]]) -> None:
+        self._names: dict[int, str] = {}
+        self._nodes: dict[int, Node] = {}
+        taken: set[str] = set()
+        for tensor, dims in named.items():
+            for dim, node in enumerate(dims):
+                self._name_all(tensor, dim, len(dims), node, taken)
+
+    def _name_all(self, tensor: str, dim: int, rank: int, node: Node, taken: set[str]) -> None:
+        inside = [part for part in atoms(node) if part.size > 1 and not _is_bookkeeping(part)]
+        for position, part in enumerate(inside):
+            if id(part) in self._names:
+                continue
+            name = _dimension_name(tensor, dim, rank)
+            if len(inside) > 1:
+                name = f"{name}:{position}"
+            while name in taken:
+                name += "'"
+            taken.add(name)
+            self._names[id(part)] = name
+            self._nodes[id(part)] = part
+
+    def items(self) -> Iterator[tuple[Node, str]]:
+        for key, name in self._names.items():
+            yield self._nodes[key], name
+
+    def expr(self, node: Node) -> Expr:
+        """The dimension as an expression; atoms without a name are plain sizes."""
+        node = find(node)
+        if node.kind == "concat":
+            return _folded(Concat, [self.expr(part) for part in parts(node)])
+        if node.kind == "product":
+            return _folded(Product, [self.expr(part) for part in factors(node)])
+        return self._names.get(id(node), node.size)
+
+    def of(self, node: Node) -> str:
+        return self._names[id(find(node))]
+
+    def has(self, node: Node) -> bool:
+        return id(find(node)) in self._names
+
+
+def _is_bookkeeping(node: Node) -> bool:
+    return node.pin is not None and node.pin.code in ("spatial", "single")
+
+
+def _dimension_name(tensor: str, dim: int, rank: int) -> str:
+    base = tensor.removesuffix(".weight")
+    if rank == 1:
+        return base
+    return f"{base}.{('out', 'in')[dim] if dim < 2 else f'dim{dim}'}"
+
+
+def _folded(kind: type[Product] | type[Concat], made: list[Expr]) -> Expr:
+    """Neighbouring sizes become one size; a lone part stands for itself."""
+    out: list[Expr] = []
+    for part in made:
+        if out and isinstance(part, int) and isinstance(out[-1], int):
+            out[-1] = out[-1] * part if kind is Product else out[-1] + part
+        else:
+            out.append(part)
+    if not out:
+        return 1
+    return out[0] if len(out) == 1 else kind(tuple(out))
+
+
+def _axis(node: Node, name: str, roles: Mapping[int, tuple[Role, bool]], tracker: Tracker, named: Names) -> Axis:
+    role, chosen = roles.get(id(node), ("channels", True))
+    pin = node.pin
+    if pin is None and not any(part is node for tensor in tracker.used for part in _atoms_of(tracker, tensor)):
+        pin = Pin("unused", "no forward that was captured reads the tensors it occurs in")
+    parent = parent_of(node, role, tracker) if pin is None and role in ("group_width", "head_width") else None
+    within = named.of(parent) if parent is not None and named.has(parent) else None
+    return Axis(name, node.size, role, pin, within, chosen and pin is None)
+
+
+def _atoms_of(tracker: Tracker, tensor: str) -> Iterator[Node]:
+    for node in tracker.named[tensor]:
+        yield from atoms(node)
+
+
+def _tensors(found: Found, named: Names) -> dict[str, TensorSpec]:
+    specs: dict[str, TensorSpec] = {}
+    for item in found.tensors:
+        dims = tuple(named.expr(node) for node in found.tracker.named[item.name])
+        dtype = str(item.tensor.dtype).removeprefix("torch.")
+        specs[item.name] = TensorSpec(item.kind, tuple(item.tensor.shape), dtype, dims)
+    return specs
+
+
+def _attributes(found: Found, named: Names) -> Iterator[Attribute]:
+    for (module, name, index), size in found.resolution.attributes.items():
+        if not size.is_constant:
+            yield Attribute(module, name, _expr_of(size, named), index)
+
+
+def _expr_of(size: Polynomial, named: Names) -> Expr:
+    terms: list[Expr] = []
+    for monomial, coefficient in size.terms.items():
+        names: list[Expr] = [named.of(size.atoms[key]) for key in monomial]
+        terms.append(_folded(Product, [*([coefficient] if coefficient != 1 or not names else []), *names]))
+    return _folded(Concat, terms)
+
+
+def _ties(resolution: Resolution, named: Names) -> Iterator[Tie]:
+    classes: list[tuple[dict[str, int], str]] = []
+    for a, b, why in resolution.ties:
+        joined = {named.of(a): find(a).size, named.of(b): find(b).size}
+        others: list[tuple[dict[str, int], str]] = []
+        for members, reason in classes:
+            if members.keys() & joined.keys():
+                joined = {**members, **joined}
+            else:
+                others.append((members, reason))
+        classes = [*others, (joined, why)]
+    for members, why in classes:
+        common = gcd(*members.values())
+        yield Tie(tuple((name, size // common) for name, size in members.items()), why)
+
+
+def _rescales(found: Found, named: Names) -> Iterator[Rescale]:
+    for scale in found.scales:
+        size = scale.origin if isinstance(scale.origin, Node) else None
+        if size is None or size_polynomial(size).is_constant:
+            continue
+        expr = _expr_of(size_polynomial(size), named)
+        for tensor, rows in scale.rows.items():
+            yield Rescale(tensor, expr, -scale.power, rows)
+
+
+def _costs(found: Found, named: Names, axes: Sequence[Axis]) -> dict[str, tuple[Term, ...]]:
+    tracker = found.tracker
+    params = [_size(tracker.named[item.name]) for item in found.tensors if item.kind == "parameter"]
+    held = [
+        (item.tensor.itemsize, _size(tracker.named[item.name])) for item in found.tensors if item.kind != "attribute"
+    ]
+    return {
+        "params": _terms([(1, size) for size in params], named),
+        "macs": _terms([(1, _size(term.sizes)) for term in found.macs], named),
+        "activation_bytes": _terms([(width, _size(dims)) for width, dims in found.activations], named),
+        "size_bytes": _terms(held, named),
+        "channels": tuple(_channel_terms(axes)),
+    }
+
+
+def _channel_terms(axes: Sequence[Axis]) -> Iterator[Term]:
+    for axis in axes:
+        if axis.chosen:
+            yield Term(1, (axis.name,) if axis.within is None else (axis.within, axis.name))
+
+
+def _size(dims: Sequence[Node]) -> Polynomial:
+    return product(size_polynomial(node) for node in dims)
+
+
+def _terms(sizes: Iterable[tuple[int, Polynomial]], named: Names) -> tuple[Term, ...]:
+    total: dict[tuple[str, ...], int] = {}
+    for factor, size in sizes:
+        for monomial, coefficient in size.terms.items():
+            missing = prod(size.atoms[key].size for key in monomial if not named.has(size.atoms[key]))
+            names = tuple(sorted(named.of(size.atoms[key]) for key in monomial if named.has(size.atoms[key])))
+            total[names] = total.get(names, 0) + factor * coefficient * missing
+    return tuple(Term(coefficient, names) for names, coefficient in sorted(total.items()) if coefficient)
+
+

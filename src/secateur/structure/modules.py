@@ -1,0 +1,103 @@
+"""Attributes of `torch.nn` modules that hold sizes, and the dimensions they follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from secateur.structure.algebra import Node, factors, merge
+from secateur.structure.clone import named_tensors
+from secateur.structure.program import Op, Program, Ref
+from secateur.structure.rescale import Scale
+from secateur.structure.resolve import Equation, Resolver
+from secateur.structure.tracker import Tracker
+
+_FROM_PARAMETERS: tuple[tuple[type[nn.Module], str, str, int], ...] = (
+    (nn.Linear, "in_features", "weight", 1),
+    (nn.Linear, "out_features", "weight", 0),
+    (nn.Bilinear, "out_features", "weight", 0),
+    (nn.Bilinear, "in1_features", "weight", 1),
+    (nn.Bilinear, "in2_features", "weight", 2),
+    (nn.Embedding, "num_embeddings", "weight", 0),
+    (nn.Embedding, "embedding_dim", "weight", 1),
+    (nn.EmbeddingBag, "embedding_dim", "weight", 1),
+    (nn.modules.batchnorm._NormBase, "num_features", "running_mean", 0),
+    (nn.modules.batchnorm._NormBase, "num_features", "weight", 0),
+    (nn.GroupNorm, "num_channels", "weight", 0),
+    (nn.PReLU, "num_parameters", "weight", 0),
+    (nn.RNNBase, "hidden_size", "weight_hh_l0", 1),
+    (nn.RNNBase, "input_size", "weight_ih_l0", 1),
+    (nn.RNNBase, "proj_size", "weight_hr_l0", 0),
+    (nn.RNNCellBase, "hidden_size", "weight_hh", 1),
+    (nn.RNNCellBase, "input_size", "weight_ih", 1),
+)
+"""(class, attribute, parameter or buffer, its dimension)."""
+
+
+def bind_modules(model: nn.Module, tracker: Tracker, resolver: Resolver) -> Iterator[Scale]:
+    """Tell the resolver what the attributes of `torch.nn` modules hold; yields the scales that they compute."""
+    names = {id(found.tensor): found.name for found in named_tensors(model)}
+
+    def dims_of(module: nn.Module, name: str) -> tuple[Node, ...] | None:
+        tensor = getattr(module, name, None)
+        return tracker.named.get(names.get(id(tensor), "")) if tensor is not None else None
+
+    for path, module in model.named_modules():
+        for kind, attribute, parameter, dim in _FROM_PARAMETERS:
+            if isinstance(module, kind) and (dims := dims_of(module, parameter)) is not None and len(dims) > dim:
+                resolver.bind(path, attribute, dims[dim])
+        if isinstance(module, nn.MultiheadAttention):
+            yield from _bind_attention(path, module, dims_of(module, "in_proj_weight"), tracker, resolver)
+
+
+def _bind_attention(
+    path: str, module: nn.MultiheadAttention, packed: tuple[Node, ...] | None, tracker: Tracker, resolver: Resolver
+) -> Iterator[Scale]:
+    """`nn.MultiheadAttention` computes the head width from the width of the query: embed_dim == heads * head width."""
+    prefix = f"{path}." if path else ""
+    rows, embed = packed if packed is not None else tracker.named[f"{prefix}q_proj_weight"]
+    flat = list(factors(rows))[1:] if packed is not None else list(factors(rows))
+    heads: list[Node] = []
+    while flat and merge(heads).size < module.num_heads:
+        heads.append(flat.pop(0))
+    head, width = merge(heads), merge(flat)
+    if head.size != module.num_heads or width.size != module.head_dim:
+        return  # its forward did not run
+    resolver.bind(path, "embed_dim", embed)
+    resolver.bind(path, "num_heads", head)
+    resolver.bind(path, "head_dim", width)
+    for attribute, name in (("kdim", "k_proj_weight"), ("vdim", "v_proj_weight")):
+        own = tracker.named.get(f"{prefix}{name}")
+        resolver.bind(path, attribute, own[1] if own is not None else embed)
+    resolver.equations.append(Equation(("*", ("node", head), ("node", width)), embed, path))
+    scale = Scale(width, -0.5, path)
+    if packed is not None:
+        query: tuple[tuple[int, int], ...] = ((0, embed.size),)
+        scale.rows[f"{prefix}in_proj_weight"] = query
+        if module.in_proj_bias is not None:
+            scale.rows[f"{prefix}in_proj_bias"] = query
+    else:
+        scale.rows[f"{prefix}q_proj_weight"] = None
+        if module.in_proj_bias is not None:
+            scale.rows[f"{prefix}in_proj_bias"] = ((0, embed.size),)
+    yield scale
+
+
+def bind_operators(model: nn.Module, program: Program, tracker: Tracker, resolver: Resolver) -> None:
+    """Channels of convolutions and of norms without parameters, which only their operators show."""
+    modules = dict(model.named_modules())
+    for op in program.ops:
+        module = modules.get(op.module)
+        if op.target._schema.name == "aten::convolution" and isinstance(module, nn.modules.conv._ConvNd):
+            _bind_convolution(op, tracker, resolver)
+        elif op.target._schema.name == "aten::native_group_norm" and isinstance(module, nn.GroupNorm):
+            resolver.bind(op.module, "num_channels", tracker.of(op, 0)[1])
+
+
+def _bind_convolution(op: Op, tracker: Tracker, resolver: Resolver) -> None:
+    x, rank = tracker.of(op, 0), len(tracker.of(op, 1))
+    out = tracker.dims(op.outputs[0])
+    if isinstance(op.args[1], Ref):
+        resolver.bind(op.module, "in_channels", x[len(x) - rank + 1])
+        resolver.bind(op.module, "out_channels", out[len(out) - rank + 1])

@@ -1,0 +1,80 @@
+"""A captured forward pass: the operators that ran, below the Python level, and the tensors they passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A tensor of the program, by its number."""
+
+    id: int
+
+
+@dataclass(slots=True)
+class Op:
+    """One operator call. `args` and `kwargs` hold `Ref` where the call had tensors."""
+
+    target: torch._ops.OpOverload
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[int]
+    module: str
+    """Path of the innermost module whose forward was running."""
+    call: Call | None
+    """The torch function in the user's code that led here."""
+
+
+@dataclass(slots=True)
+class Call:
+    """A call of a torch function as the user's code wrote it: its sizes still remember where they came from."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    module: str
+    where: str
+    result: Any = None
+    """The result with `Ref` in place of tensors."""
+    ops: list[Op] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Program:
+    """Everything that one forward did."""
+
+    ops: list[Op] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    """Shape of each tensor, by number."""
+    dtypes: list[torch.dtype] = field(default_factory=list)
+    named: dict[int, str] = field(default_factory=dict)
+    """Tensor number -> name of the parameter, buffer or attribute."""
+    inputs: list[int] = field(default_factory=list)
+    """Tensors among the example inputs, in the order of the flattened inputs."""
+    constants: dict[int, torch.Tensor] = field(default_factory=dict)
+    """Tensors that appeared without having been made by a recorded operator."""
+    outputs: list[int] = field(default_factory=list)
+    equalities: list[tuple[Any, Any, str]] = field(default_factory=list)
+    """Sizes that the code compared and found equal: (origin, origin, where)."""
+    number_uses: list[tuple[Any, str]] = field(default_factory=list)
+    """Sizes that the code turned into other numbers: (origin, where)."""
+    device: torch.device = field(default_factory=lambda: torch.device("meta"))
+    """Where the capture ran; `meta` unless the model looks at values."""
+
+
+def refs(value: Any) -> Iterator[int]:
+    """Numbers of the tensors inside an argument."""
+    if isinstance(value, Ref):
+        yield value.id
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from refs(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from refs(item)

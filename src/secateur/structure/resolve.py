@@ -1,0 +1,261 @@
+"""From the numbers in the user's code to attributes that follow axes, axes tied to each other, and axes pinned by a literal.
+
+Every size that the code hands to a torch function must equal the size of a dimension, before and after pruning. A bare
+attribute is bound to that dimension; a number written in the code pins it; anything else is an equation between polynomials
+in axis sizes, which either holds, ties two axes to a fixed ratio, or pins what it mentions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from secateur.spec import Pin
+from secateur.structure.algebra import Node, find, is_pinned
+from secateur.structure.polynomial import Polynomial, constant, size_polynomial
+from secateur.structure.program import Program
+from secateur.structure.sizeint import Origin, SizeInt, origin_of
+from secateur.structure.sizes import WATCHED, SameSize
+from secateur.structure.tracker import Tracker
+
+Key = tuple[str, str, int | None]
+"""Module path, attribute, index."""
+
+
+@dataclass
+class Equation:
+    """The number at `origin` must equal the size of `node`."""
+
+    origin: Origin | Node
+    node: Node
+    where: str
+
+
+@dataclass
+class Resolution:
+    """What the numbers in the code say; polynomials are over the tracker's atoms."""
+
+    attributes: dict[Key, Polynomial] = field(default_factory=dict)
+    ties: list[tuple[Node, Node, str]] = field(default_factory=list)
+
+
+class Opaque(Exception):
+    """An expression that is no polynomial in axis sizes."""
+
+
+class Resolver:
+    """Collects equations from programs and resolves them until nothing changes."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.equations: list[Equation] = []
+        self.comparisons: list[tuple[Origin, Origin, str]] = []
+        self.uses: list[tuple[Origin, str]] = []
+        self.bound: dict[Key, list[Node]] = {}
+        self.values: dict[Key, int] = {}
+        self.ties: list[tuple[Node, Node, str]] = []
+
+    def bind(self, module: str, name: str, node: Node, index: int | None = None) -> None:
+        """Declare that the attribute holds the size of the dimension."""
+        self.bound.setdefault((module, name, index), []).append(node)
+
+    def tie(self, origin: Node, node: Node, where: str) -> None:
+        """Declare that two dimensions must keep equal sizes."""
+        self.equations.append(Equation(origin, node, where))
+
+    def collect(self, program: Program) -> None:
+        """Read the sizes out of the calls of a program that the tracker has just run."""
+        for call in program.calls:
+            extract = WATCHED.get(call.function)
+            if extract is None:
+                continue
+            for number, node in extract(call, self.tracker):
+                if not is_pinned(node):
+                    self._equate(number, node, call.where)
+                elif isinstance(number, SizeInt):
+                    self._equate(number, node, call.where)
+        dims = self.tracker.dims
+        self.comparisons += [(self._grounded(a, dims), self._grounded(b, dims), place) for a, b, place in program.equalities]
+        self.uses += [(self._grounded(origin, dims), place) for origin, place in program.number_uses]
+
+    def _equate(self, number: Any, node: Node, where: str) -> None:
+        if isinstance(number, SameSize):
+            self.equations.append(Equation(number.node, node, where))
+        elif isinstance(number, int) and number > 1:
+            self.equations.append(Equation(self._grounded(origin_of(number), self.tracker.dims), node, where))
+
+    def _grounded(self, origin: Origin, dims: Callable[[int], tuple[Node, ...]]) -> Origin:
+        """The origin with nodes in place of tensor numbers, which belong to one program only."""
+        if origin[0] == "dim":
+            return ("node", dims(origin[1])[origin[2]])
+        if origin[0] in "+-*//":
+            return (origin[0], self._grounded(origin[1], dims), self._grounded(origin[2], dims))
+        return origin
+
+    def resolve(self, attribute_value: Callable[[Key], int]) -> Resolution:
+        """Bind, tie and pin until every equation holds for any sizes that the ties allow."""
+        self.attribute_value = attribute_value
+        self._bind_bare_attributes()
+        while True:
+            before = self._state()
+            self.ties = []
+            for key, nodes in self.bound.items():
+                for node in nodes[1:]:
+                    self._must_equal(size_polynomial(nodes[0]), size_polynomial(node), f"{key[0]}.{key[1]}")
+            for equation in self.equations:
+                self._hold(equation)
+            for left, right, place in self.comparisons:
+                self._compare(left, right, place)
+            for origin, place in self.uses:
+                self._number_use(origin, place)
+            self._pin_broken_ties()
+            if self._state() == before:
+                break
+        attributes = {key: size_polynomial(nodes[0]) for key, nodes in self.bound.items()}
+        return Resolution(attributes, [(a, b, why) for a, b, why in self.ties if a.pin is None and b.pin is None])
+
+    def _state(self) -> tuple[int, int]:
+        return len(self.tracker.free_atoms()), len(self.bound)
+
+    def _bind_bare_attributes(self) -> None:
+        for equation in self.equations:
+            if isinstance(equation.origin, tuple) and equation.origin[0] == "attribute":
+                self.bind(*equation.origin[1:3], equation.node, equation.origin[3])
+        for left, right, _ in self.comparisons:
+            for attribute, other in ((left, right), (right, left)):
+                if attribute[0] == "attribute" and other[0] == "node":
+                    self.bind(*attribute[1:3], other[1], attribute[3])
+
+    def value_of(self, origin: Origin | Node) -> Polynomial:
+        """The number as a polynomial; raises Opaque."""
+        if isinstance(origin, Node):
+            return size_polynomial(origin)
+        kind = origin[0]
+        if kind == "node":
+            return size_polynomial(origin[1])
+        if kind == "constant":
+            return constant(origin[1])
+        if kind == "attribute":
+            nodes = self.bound.get(origin[1:])
+            return size_polynomial(nodes[0]) if nodes else constant(self.attribute_value(origin[1:]))
+        left, right = self.value_of(origin[1]), self.value_of(origin[2])
+        if kind == "+":
+            return left + right
+        if kind == "-":
+            return left + right * constant(-1)
+        if kind == "*":
+            return left * right
+        return self._quotient(left, right)
+
+    def _quotient(self, left: Polynomial, right: Polynomial) -> Polynomial:
+        if left.is_constant and right.is_constant:
+            return constant(left.constant // right.constant)
+        exact = left.over(right)
+        if exact is not None:
+            return exact
+        if right.is_constant and len(left.terms) == right.constant and len(set(left.terms.values())) == 1:
+            # An even division of a concatenation: its parts must stay equal.
+            first, *others = left.nodes
+            if all(len(monomial) == 1 for monomial in left.terms):
+                for other in others:
+                    self.ties.append((first, other, "the code divides them evenly"))
+                return size_polynomial(first)
+        raise Opaque
+
+    def _hold(self, equation: Equation) -> None:
+        target = size_polynomial(equation.node)
+        try:
+            value = self.value_of(equation.origin)
+        except Opaque:
+            if self._ratio(equation, target):
+                return
+            self._pin_all(target, "size-in-code", "the code computes its size in a way that cannot be followed", equation)
+            return
+        if value.is_constant and not target.is_constant:
+            if not self._solve(equation.origin, target):
+                self._pin_all(target, "size-in-code", f"its size {value.constant} is fixed in the code", equation)
+            return
+        self._must_equal(value, target, equation.where)
+
+    def _solve(self, origin: Origin | Node, target: Polynomial) -> bool:
+        """Bind the one unbound attribute of a product so that the equation holds."""
+        if not isinstance(origin, tuple) or origin[0] != "*":
+            return False
+        for mine, rest in ((origin[1], origin[2]), (origin[2], origin[1])):
+            if mine[0] == "attribute" and mine[1:] not in self.bound:
+                quotient = target.over(self.value_of(rest))
+                node = quotient.nodes[0] if quotient is not None and len(quotient.nodes) == 1 else None
+                if node is not None and quotient is not None and quotient.terms == {(id(node),): 1}:
+                    self.bind(*mine[1:3], node, mine[3])
+                    return True
+        return False
+
+    def _ratio(self, equation: Equation, target: Polynomial) -> bool:
+        """`C // heads == width` where C is no multiple of the symbol `heads`: an equation C == heads * width."""
+        origin = equation.origin
+        if not isinstance(origin, tuple) or origin[0] != "//":
+            return False
+        try:
+            above, below = self.value_of(origin[1]), self.value_of(origin[2])
+        except Opaque:
+            return False
+        self._must_equal(above, below * target, equation.where)
+        return True
+
+    def _compare(self, left: Origin, right: Origin, place: str) -> None:
+        try:
+            self._must_equal(self.value_of(left), self.value_of(right), place)
+        except Opaque:
+            return
+
+    def _number_use(self, origin: Origin, place: str) -> None:
+        try:
+            value = self.value_of(origin)
+        except Opaque:
+            return
+        reason = Pin("number-from-size", "the code computes a number from its size at run time", place)
+        for node in value.nodes:
+            node.pin = node.pin or reason
+
+    def _must_equal(self, left: Polynomial, right: Polynomial, place: str) -> None:
+        if left == right:
+            return
+        if len(left.terms) != 1 or len(right.terms) != 1:
+            self._pin_both(left, right, place)
+            return
+        (a, _), (b, _) = next(iter(left.terms.items())), next(iter(right.terms.items()))
+        common = [key for key in a if key in b]
+        mine = _one([left.atoms[key] for key in a if key not in common], place)
+        theirs = _one([right.atoms[key] for key in b if key not in common], place)
+        if mine is not None and theirs is not None:
+            self.ties.append((mine, theirs, f"the code at {place} computes one size from the other"))
+        else:
+            self._pin_both(left, right, place)
+
+    def _pin_both(self, left: Polynomial, right: Polynomial, place: str) -> None:
+        reason = Pin("size-in-code", "the code relates its size to other sizes", place)
+        for node in [*left.nodes, *right.nodes]:
+            node.pin = node.pin or reason
+
+    def _pin_all(self, target: Polynomial, code: str, detail: str, equation: Equation) -> None:
+        cure = "write -1, or read the size from an attribute of the module or from a tensor's shape"
+        for node in target.nodes:
+            node.pin = node.pin or Pin(code, detail, equation.where, cure)
+
+    def _pin_broken_ties(self) -> None:
+        for a, b, why in self.ties:
+            a, b = find(a), find(b)
+            for one, other in ((a, b), (b, a)):
+                if one.pin is not None and other.pin is None:
+                    other.pin = Pin("tied", f"{why}; the other one must stay whole: {one.pin.detail}", one.pin.where)
+
+
+def _one(nodes: list[Node], place: str) -> Node | None:
+    """The one axis of a product that stays free; the others (heads and groups first) are pinned."""
+    if not nodes:
+        return None
+    ranked = sorted(nodes, key=lambda node: (bool(node.marks & {"heads", "groups"}), -node.size))
+    for node in ranked[1:]:
+        node.pin = Pin("tied", "the code divides another size by it", place)
+    return ranked[0]

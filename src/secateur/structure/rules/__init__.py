@@ -1,0 +1,27 @@
+"""Operator rules, by kind of operator; importing this package fills the table."""
+
+from secateur.structure.rules import (
+    contraction,
+    creation,
+    indexing,
+    normalisation,
+    pointwise,
+    reduction,
+    shape,
+    spatial,
+)
+from secateur.structure.rules.table import RULES, find_rule, rule
+
+__all__ = [
+    "RULES",
+    "contraction",
+    "creation",
+    "find_rule",
+    "indexing",
+    "normalisation",
+    "pointwise",
+    "reduction",
+    "rule",
+    "shape",
+    "spatial",
+]

@@ -1,0 +1,76 @@
+"""Look-ups by index: the looked-up dimension stays whole, the others pass through."""
+
+from __future__ import annotations
+
+from secateur.structure.algebra import ONE, Node
+from secateur.structure.program import Op, Ref, refs
+from secateur.structure.rules.table import Dims, rule
+from secateur.structure.tracker import Tracker
+
+
+@rule("aten::embedding")
+def embedding(t: Tracker, op: Op) -> Dims:
+    table, index = t.of(op, 0), t.of(op, 1)
+    t.pin(table[0], "indexed", "rows are looked up by index", op)
+    return [*index, table[1]]
+
+
+@rule("aten::index_select")
+def index_select(t: Tracker, op: Op) -> Dims:
+    dims, dim = list(t.of(op, 0)), op.args[1]
+    t.pin(dims[dim], "indexed", "entries are looked up by index", op)
+    dims[dim] = t.fixed(t.shape(op.outputs[0])[dim], "indexed", "entries are looked up by index", op)
+    return dims
+
+
+@rule("aten::index", "aten::_unsafe_index")
+def index(t: Tracker, op: Op) -> Dims:
+    dims, indices = t.of(op, 0), op.args[1]
+    shape = t.shape(op.outputs[0])
+    taken = [position for position, value in enumerate(indices) if isinstance(value, Ref)]
+    for position, node in enumerate(dims[: len(indices)]):
+        if position in taken:
+            t.pin(node, "indexed", "entries are looked up by index", op)
+    span = sum(len(t.dims(indices[position].id)) for position in taken if t.dtype(indices[position].id) == "bool")
+    left = [node for position, node in enumerate(dims) if position not in taken and position < len(indices)]
+    left += list(dims[max(len(indices), span) :]) if span > len(taken) else list(dims[len(indices) :])
+    width = len(shape) - len(left)
+    adjacent = taken == list(range(taken[0], taken[-1] + 1)) if taken else True
+    start = taken[0] if taken and adjacent else 0
+    made = [t.fixed(size, "indexed", "entries looked up by index", op) for size in shape[start : start + width]]
+    return [*left[:start], *made, *left[start:]]
+
+
+@rule("aten::gather", "aten::take_along_dim")
+def gather(t: Tracker, op: Op) -> Dims:
+    dims, dim = t.of(op, 0), op.args[1]
+    chosen = t.of(op, 2)
+    out: list[Node] = []
+    for position, (node, own) in enumerate(zip(dims, chosen, strict=True)):
+        if position == dim % len(dims) or node.size != own.size:
+            t.pin(node, "indexed", "entries are gathered by index", op)
+            t.pin(own, "indexed", "positions of a gather", op)
+            out.append(t.fixed(own.size, "indexed", "entries gathered by index", op))
+        else:
+            t.unify(node, own, op)
+            out.append(node)
+    return out
+
+
+@rule("aten::index_put", "aten::scatter", "aten::scatter_add", "aten::index_copy", "aten::index_add", "aten::index_fill")
+def scatter(t: Tracker, op: Op) -> Dims:
+    for number in refs(op.args):
+        for node in t.dims(number):
+            t.pin(node, "indexed", "entries are written by index", op)
+    return t.of(op, 0)
+
+
+@rule("aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::bincount", "aten::histc", "torchvision::nms")
+def by_value(t: Tracker, op: Op) -> list[Dims]:
+    for number in refs(op.args):
+        for node in t.dims(number):
+            t.pin(node, "by-value", "the result's size depends on values", op)
+    return [
+        [t.fixed(size, "by-value", "a size that depends on values", op) if size != 1 else ONE for size in t.shape(number)]
+        for number in op.outputs
+    ]

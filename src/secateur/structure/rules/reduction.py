@@ -1,0 +1,97 @@
+"""Reductions over dimensions, and operators along one dimension that keep it (softmax, cumulative sums)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from secateur.structure.algebra import ONE, Node
+from secateur.structure.program import Op
+from secateur.structure.rules.table import Dims, Rule, rule
+from secateur.structure.tracker import Tracker
+
+
+def _reduced(rank: int, dims: Sequence[int] | int | None) -> list[int]:
+    if dims is None or (not isinstance(dims, int) and len(dims) == 0):
+        return list(range(rank))
+    return sorted(dim % rank for dim in ([dims] if isinstance(dims, int) else dims)) if rank else []
+
+
+def _drop(nodes: Dims, gone: Sequence[int], *, keepdim: bool) -> list[Node]:
+    if keepdim:
+        return [ONE if index in gone else node for index, node in enumerate(nodes)]
+    return [node for index, node in enumerate(nodes) if index not in gone]
+
+
+def _over(how: str, *, dim_index: int = 1, keepdim_index: int = 2) -> Rule:
+    def reduction(t: Tracker, op: Op) -> list[Dims]:
+        x = t.of(op, 0)
+        dims = t.arg(op, dim_index, op.kwargs.get("dim"))
+        if isinstance(dims, bool) or not isinstance(dims, int | list | tuple):
+            dims = None
+        gone = _reduced(len(x), dims)
+        t.reduce(op, 0, gone, how)
+        out = _drop(x, gone, keepdim=bool(t.arg(op, keepdim_index, False)) and dims is not None)
+        return [out for _ in op.outputs]
+
+    return reduction
+
+
+rule("aten::mean")(_over("mean"))
+rule("aten::sum", "aten::nansum")(_over("zero"))
+rule("aten::any")(_over("zero"))
+rule("aten::all")(_over("one"))
+rule("aten::prod")(_over("one"))
+rule("aten::amax", "aten::max", "aten::argmax", "aten::logsumexp")(_over("lowest"))
+rule("aten::amin", "aten::min", "aten::argmin")(_over("highest"))
+rule("aten::linalg_vector_norm", "aten::norm")(_over("zero", dim_index=2, keepdim_index=3))
+rule("aten::var", "aten::std", "aten::var_mean", "aten::std_mean")(_over("variance", keepdim_index=3))
+
+
+@rule("aten::_softmax", "aten::_safe_softmax", "aten::_log_softmax", "aten::softmax")
+def softmax(t: Tracker, op: Op) -> Dims:
+    x = t.of(op, 0)
+    t.reduce(op, 0, [t.arg(op, 1, -1) % max(1, len(x))], "lowest", in_place=True)
+    return x
+
+
+@rule("aten::cumsum")
+def cumsum(t: Tracker, op: Op) -> Dims:
+    x = t.of(op, 0)
+    t.reduce(op, 0, [t.arg(op, 1, -1) % max(1, len(x))], "zero", in_place=True)
+    return x
+
+
+@rule("aten::cumprod")
+def cumprod(t: Tracker, op: Op) -> Dims:
+    x = t.of(op, 0)
+    t.reduce(op, 0, [t.arg(op, 1, -1) % max(1, len(x))], "one", in_place=True)
+    return x
+
+
+@rule("aten::topk", "aten::kthvalue")
+def topk(t: Tracker, op: Op) -> list[Dims]:
+    x, dim = t.of(op, 0), t.arg(op, 2, -1)
+    return _reordered(t, op, x, dim, "the largest entries are picked by value")
+
+
+@rule("aten::sort", "aten::argsort", "aten::mode", "aten::median")
+def sort(t: Tracker, op: Op) -> list[Dims]:
+    x = t.of(op, 0)
+    dim = next((value for value in op.args[1:] if type(value) is int), op.kwargs.get("dim", -1))
+    return _reordered(t, op, x, dim, "entries are reordered by value")
+
+
+def _reordered(t: Tracker, op: Op, x: Dims, dim: int, detail: str) -> list[Dims]:
+    if not x:
+        return [x for _ in op.outputs]
+    t.pin(x[dim], "by-value", detail, op)
+    made: list[Dims] = []
+    for number in op.outputs:
+        out = list(x)
+        shape = t.shape(number)
+        if len(shape) == len(x):
+            out[dim] = t.fixed(shape[dim], "by-value", detail, op)
+        else:
+            del out[dim % len(x)]
+        made.append(out)
+    return made

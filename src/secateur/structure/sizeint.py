@@ -1,0 +1,182 @@
+"""Integers that remember where they came from.
+
+During a capture, the sizes that a model's code reads (from a tensor's shape, or from an integer attribute of a module) are
+`SizeInt`s: plain ints to everyone, but arithmetic on them keeps the expression. Where such a number is handed to a torch
+function as a size, it says which attribute has to follow which axis.
+
+Origins are nested tuples: `("dim", tensor, dimension)`, `("attribute", module, name, index)`, `("constant", n)`, or an
+operator `+ - * //` with two of these.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+
+Origin = tuple[Any, ...]
+
+
+class Ledger:
+    """What happened to sizes during one capture."""
+
+    def __init__(self) -> None:
+        self.equalities: list[tuple[Origin, Origin, str]] = []
+        self.number_uses: list[tuple[Origin, str]] = []
+
+
+_LEDGER: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
+
+
+@contextmanager
+def recording(ledger: Ledger) -> Iterator[None]:
+    """Record comparisons and conversions of sizes into the ledger."""
+    token = _LEDGER.set(ledger)
+    try:
+        yield
+    finally:
+        _LEDGER.reset(token)
+
+
+class SizeInt(int):
+    """An int with an `origin`."""
+
+    origin: Origin
+
+    def __new__(cls, value: int, origin: Origin) -> SizeInt:
+        made = int.__new__(cls, value)
+        made.origin = origin
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        equal = int.__eq__(self, other)  # pyright: ignore[reportArgumentType]
+        ledger = _LEDGER.get()
+        if equal is True and ledger is not None and self > 1 and isinstance(other, int):
+            theirs = origin_of(other)
+            # Torch's own checks compare with plain sizes that nothing tracks.
+            tracked = isinstance(other, SizeInt) or not is_machinery(sys._getframe(1).f_code.co_filename)
+            if tracked and theirs != self.origin:
+                ledger.equalities.append((self.origin, theirs, where()))
+        return equal
+
+    def __ne__(self, other: object) -> bool:
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    __hash__ = int.__hash__
+
+    def __float__(self) -> float:
+        self._becomes_a_number()
+        return float(int(self))
+
+    def __truediv__(self, other: Any) -> Any:
+        return _number(self, other, int.__truediv__)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _number(self, other, int.__rtruediv__)
+
+    def __pow__(self, other: Any, modulus: int | None = None) -> Any:
+        if isinstance(other, float) or (isinstance(other, int) and other < 0):
+            return SizeFloat(float(int(self)) ** other, self.origin, float(other))
+        return _number(self, other, int.__pow__)
+
+    def __neg__(self) -> SizeInt:
+        return SizeInt(-int(self), ("-", ("constant", 0), self.origin))
+
+    def _becomes_a_number(self) -> None:
+        ledger = _LEDGER.get()
+        if ledger is not None:
+            ledger.number_uses.append((self.origin, where()))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> int:
+        return int(self)
+
+    def __reduce__(self) -> Any:
+        return int, (int(self),)
+
+
+class SizeFloat(float):
+    """A power of a size, `size ** power`, as scales are computed."""
+
+    origin: Origin
+    power: float
+
+    def __new__(cls, value: float, origin: Origin, power: float) -> SizeFloat:
+        made = float.__new__(cls, value)
+        made.origin = origin
+        made.power = power
+        return made
+
+    def _mixed(self, operation: Callable[[float, Any], Any], other: Any) -> Any:
+        ledger = _LEDGER.get()
+        if ledger is not None and isinstance(other, int | float):
+            ledger.number_uses.append((self.origin, where()))
+        return operation(float(self), other)
+
+
+for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "rpow"):
+    _plain = getattr(float, f"__{_name}__")
+    setattr(SizeFloat, f"__{_name}__", lambda self, other, plain=_plain: self._mixed(plain, other))
+
+
+def _number(size: SizeInt, other: Any, operation: Callable[[int, Any], Any]) -> Any:
+    size._becomes_a_number()
+    if isinstance(other, int):
+        return operation(int(size), int(other))
+    return NotImplemented
+
+
+def _arithmetic(symbol: str, operation: Callable[[int, int], int], *, swapped: bool) -> Callable[[SizeInt, Any], Any]:
+    def compute(self: SizeInt, other: Any) -> Any:
+        if not isinstance(other, int) or isinstance(other, bool):
+            return NotImplemented
+        mine, theirs = self.origin, origin_of(other)
+        if swapped:
+            return SizeInt(operation(int(other), int(self)), (symbol, theirs, mine))
+        return SizeInt(operation(int(self), int(other)), (symbol, mine, theirs))
+
+    return compute
+
+
+for _symbol, _name, _operation in (
+    ("+", "add", int.__add__),
+    ("-", "sub", int.__sub__),
+    ("*", "mul", int.__mul__),
+    ("//", "floordiv", int.__floordiv__),
+):
+    setattr(SizeInt, f"__{_name}__", _arithmetic(_symbol, _operation, swapped=False))
+    setattr(SizeInt, f"__r{_name}__", _arithmetic(_symbol, _operation, swapped=True))
+
+
+def origin_of(value: int) -> Origin:
+    """Where the number came from; a plain int is a constant of the code."""
+    return value.origin if isinstance(value, SizeInt) else ("constant", int(value))
+
+
+def shape_of(shape: torch.Size, tensor: int) -> torch.Size:
+    """The shape with entries that remember the tensor."""
+    return torch.Size([SizeInt(size, ("dim", tensor, dim)) for dim, size in enumerate(shape)])
+
+
+def where() -> str:
+    """File and line of the innermost frame that is neither torch's nor Secateur's."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not is_machinery(name):
+            return f"{name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+_OWN = __file__.rsplit("/", 2)[0] + "/"
+_TORCH = torch.__file__.rsplit("/", 1)[0] + "/"
+
+
+def is_machinery(filename: str) -> bool:
+    """Whether the file belongs to torch, to Secateur, or is no file."""
+    return filename.startswith((_TORCH, _OWN, "<"))

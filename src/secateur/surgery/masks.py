@@ -1,0 +1,48 @@
+"""Reversible cuts: zeros in place of what the plan removes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from secateur.spec import Plan
+from secateur.structure import named_tensors
+from secateur.surgery.select import removed_mask
+from secateur.surgery.shrink import check_fits
+
+
+def structured_masks(model: nn.Module, plan: Plan) -> dict[str, torch.Tensor]:
+    """Name -> mask of ones and zeros of the parameter's shape, for each parameter that the plan cuts."""
+    tensors = list(named_tensors(model))
+    check_fits(tensors, plan.structure)
+    masks: dict[str, torch.Tensor] = {}
+    for found in tensors:
+        spec = plan.structure.tensors[found.name]
+        if found.kind == "parameter":
+            removed = removed_mask(spec.shape, spec.dims, plan, found.tensor.device)
+            if removed.any():
+                masks[found.name] = (~removed).expand(spec.shape).to(found.tensor.dtype)
+    return masks
+
+
+@contextmanager
+def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
+    """The model with zeros where the plan cuts, for the length of the block; the weights come back as they were.
+
+    Equals the shrunk model wherever zeros can say the same: not under norms that compute statistics over a cut axis.
+    """
+    parameters = dict(model.named_parameters())
+    before: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for name, mask in structured_masks(model, plan).items():
+            before[name] = parameters[name].detach().clone()
+            parameters[name].mul_(mask)
+    try:
+        yield model
+    finally:
+        with torch.no_grad():
+            for name, values in before.items():
+                parameters[name].copy_(values)

@@ -1,0 +1,196 @@
+"""The definition of a cut, executed: the original network in which every reduction over an axis skips what is removed.
+
+The captured program is replayed with the original weights at their original sizes. Nothing is cut; each reduction is told
+which entries to ignore. The reference knows activations only, surgery knows parameters only: they check each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten
+
+from secateur.spec import Plan
+from secateur.spec.expr import Expr, axes_of, size_of
+from secateur.structure import Traced, named_tensors
+from secateur.structure.capture import Inputs
+from secateur.structure.freeze import Names
+from secateur.structure.program import Op, Program, Ref, refs
+from secateur.structure.tracker import Reduction
+from secateur.surgery.select import removed_mask
+
+_FILL = {"zero": 0.0, "one": 1.0, "lowest": float("-inf"), "highest": float("inf")}
+
+
+def reference_outputs(model: nn.Module, traced: Traced, plan: Plan, inputs: Inputs) -> list[torch.Tensor]:
+    """Output tensors of the reference, in the order of the flattened outputs."""
+    return _Replay(model, traced, plan, inputs).run()
+
+
+class _Replay:
+    def __init__(self, model: nn.Module, traced: Traced, plan: Plan, inputs: Inputs) -> None:
+        self.program: Program = traced.program
+        self.tracker = traced.tracker
+        self.plan = plan
+        self.names = Names(traced.tracker.named)
+        tensors = {found.name: found.tensor.detach() for found in named_tensors(model)}
+        self.device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
+        given = [leaf for leaf in tree_flatten(inputs)[0] if isinstance(leaf, torch.Tensor)]
+        self.values: dict[int, torch.Tensor] = {}
+        for number, name in self.program.named.items():
+            # A forward may write to buffers; parameters are only read.
+            self.values[number] = tensors[name] if isinstance(tensors[name], nn.Parameter) else tensors[name].clone()
+        for number, leaf in zip(self.program.inputs, given, strict=True):
+            self.values[number] = leaf.detach()
+        for number, constant in self.program.constants.items():
+            self.values[number] = constant
+        self.last_use = self._last_uses()
+
+    def run(self) -> list[torch.Tensor]:
+        with torch.no_grad():
+            for number, op in enumerate(self.program.ops):
+                self._execute(number, op)
+                for used in {*refs([op.args, op.kwargs]), *op.outputs}:
+                    if self.last_use.get(used) == number:
+                        self.values.pop(used, None)
+        return [self.values[number] for number in self.program.outputs]
+
+    def _last_uses(self) -> dict[int, int]:
+        last: dict[int, int] = {}
+        for number, op in enumerate(self.program.ops):
+            for used in refs([op.args, op.kwargs]):
+                last[used] = number
+        return {tensor: number for tensor, number in last.items() if tensor not in self.program.outputs}
+
+    def _execute(self, number: int, op: Op) -> None:
+        args = list(self._decode(op.args))
+        kwargs = {name: self._decode(value) for name, value in op.kwargs.items()}
+        if kwargs.get("device") is not None:
+            kwargs["device"] = self.device
+        output: Any = None
+        for reduction in self.tracker.reductions.get(number, []):
+            statistic = _STATISTICS.get(reduction.how)
+            removed = self._removed(op, reduction)
+            if removed is None:
+                continue
+            if statistic is None:
+                args[reduction.arg] = args[reduction.arg].masked_fill(removed, _fill(reduction.how, args[reduction.arg]))
+            else:
+                output = statistic(args, removed, reduction.dims)
+        if output is None:
+            output = op.target(*args, **kwargs)
+        results = output if isinstance(output, list | tuple) else (output,)
+        for made, value in zip(op.outputs, results, strict=False):
+            if made >= 0 and isinstance(value, torch.Tensor):
+                self.values[made] = value
+
+    def _decode(self, value: Any) -> Any:
+        if isinstance(value, Ref):
+            return self.values[value.id]
+        if isinstance(value, list | tuple):
+            made = [self._decode(item) for item in value]
+            return made if isinstance(value, list) else tuple(made)
+        return value
+
+    def _removed(self, op: Op, reduction: Reduction) -> torch.Tensor | None:
+        """Mask of removed entries along the reduced dimensions, or None when all stay."""
+        ref = op.args[reduction.arg]
+        exprs: list[Expr] = [self.names.expr(node) for node in self.tracker.dims(ref.id)]
+        if not any(axis in self.plan.kept for dim in reduction.dims for axis in axes_of(exprs[dim])):
+            return None
+        shape = self.program.shapes[ref.id]
+        removed = removed_mask(shape, _only(exprs, reduction.dims, self.plan), self.plan, self.device)
+        return removed if removed.any() else None
+
+
+def _only(exprs: Sequence[Expr], dims: Sequence[int], plan: Plan) -> list[Expr]:
+    """Expressions in which cuts outside the reduced dimensions are made unseen, but parents stay findable."""
+    cut = {axis for dim in dims for axis in axes_of(exprs[dim]) if axis in plan.kept}
+    parents = {plan.structure.within[axis] for axis in cut if axis in plan.structure.within}
+    made: list[Expr] = []
+    for dim, expr in enumerate(exprs):
+        wanted = dim in dims or any(axis in parents for axis in axes_of(expr))
+        made.append(expr if wanted else size_of(expr, plan.structure.sizes))
+    return made
+
+
+def _fill(how: str, tensor: torch.Tensor) -> Any:
+    value = _FILL[how]
+    return bool(value) if tensor.dtype == torch.bool else value
+
+
+def _weights(x: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
+    return (~removed).to(x.dtype).expand(x.shape)
+
+
+def _mean(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
+    x, keepdim = args[0], bool(args[2]) if len(args) > 2 else False
+    weights = _weights(x, removed)
+    return x.masked_fill(removed, 0).sum(dims, keepdim=keepdim) / weights.sum(dims, keepdim=keepdim)
+
+
+def _variance(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
+    x, keepdim = args[0], bool(args[3]) if len(args) > 3 else False
+    weights = _weights(x, removed)
+    count = weights.sum(dims, keepdim=True)
+    mean = x.masked_fill(removed, 0).sum(dims, keepdim=True) / count
+    total = ((x - mean) ** 2).masked_fill(removed, 0).sum(dims, keepdim=True)
+    correction = args[2] if len(args) > 2 and isinstance(args[2], int | float) else 1
+    variance = total / (count - float(correction))
+    return variance if keepdim else variance.squeeze(dims)
+
+
+def _affine(normal: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
+    scaled = normal if weight is None else normal * weight
+    return scaled if bias is None else scaled + bias
+
+
+def _layer_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    x, _, weight, bias, eps = args
+    weights = _weights(x, removed)
+    count = weights.sum(dims, keepdim=True)
+    mean = x.masked_fill(removed, 0).sum(dims, keepdim=True) / count
+    variance = ((x - mean) ** 2).masked_fill(removed, 0).sum(dims, keepdim=True) / count
+    rstd = (variance + eps).rsqrt()
+    return _affine((x - mean) * rstd, weight, bias), mean, rstd
+
+
+def _rms_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    x, _, weight, eps = args
+    weights = _weights(x, removed)
+    square = (x**2).masked_fill(removed, 0).sum(dims, keepdim=True) / weights.sum(dims, keepdim=True)
+    rstd = (square + (torch.finfo(x.dtype).eps if eps is None else eps)).rsqrt()
+    return _affine(x * rstd, weight, None), rstd
+
+
+def _group_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    x, weight, bias, batch, channels, _, groups, eps = args
+    weights = _weights(x, removed).reshape(batch, groups, -1)
+    gone, grouped = weights == 0, x.reshape(batch, groups, -1)
+    count = weights.sum(2, keepdim=True).clamp(min=1)  # a group may go as a whole
+    mean = grouped.masked_fill(gone, 0).sum(2, keepdim=True) / count
+    variance = ((grouped - mean) ** 2).masked_fill(gone, 0).sum(2, keepdim=True) / count
+    rstd = (variance + eps).rsqrt()
+    shape = [1, channels] + [1] * (x.dim() - 2)
+    normal = ((grouped - mean) * rstd).reshape(x.shape)
+    shaped = [None if value is None else value.reshape(shape) for value in (weight, bias)]
+    return _affine(normal, *shaped), mean.squeeze(2), rstd.squeeze(2)
+
+
+def _weight_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    v, g = args[0], args[1]
+    norm = v.masked_fill(removed, 0).norm(dim=dims, keepdim=True)
+    return v * (g / norm), norm
+
+
+_STATISTICS: dict[str, Callable[[list[Any], torch.Tensor, tuple[int, ...]], Any]] = {
+    "mean": _mean,
+    "variance": _variance,
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
+    "weight_norm": _weight_norm,
+}

@@ -1,0 +1,100 @@
+"""Physical surgery: smaller tensors, and the sizes in the modules' attributes to match."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.spec import Attribute, Plan, PlanError, Structure
+from secateur.spec.expr import size_of
+from secateur.structure import clone_with, named_tensors
+from secateur.structure.clone import NamedTensor
+from secateur.structure.freeze import fingerprint
+from secateur.surgery.select import kept_entries
+
+
+def shrink(model: nn.Module, plan: Plan) -> nn.Module:
+    """A new, physically smaller model; the given one is not changed and shares no memory with it.
+
+    Raises PlanError when the plan was made for a model with other tensors.
+    """
+    tensors = list(named_tensors(model))
+    check_fits(tensors, plan.structure)
+    made = {id(found.tensor): _shrunk(found, plan) for found in tensors}
+    small = clone_with(model, lambda tensor: made.get(id(tensor), tensor))
+    set_attributes(small, plan)
+    return small
+
+
+def shrink_(model: nn.Module, plan: Plan) -> nn.Module:
+    """Make the model itself physically smaller; returns it. Optimizers that hold its old parameters must be made anew."""
+    tensors = list(named_tensors(model))
+    check_fits(tensors, plan.structure)
+    for found in tensors:
+        with torch.no_grad():
+            found.tensor.data = _shrunk(found, plan)
+            found.tensor.grad = None
+    set_attributes(model, plan)
+    return model
+
+
+def check_fits(tensors: list[NamedTensor], structure: Structure) -> None:
+    """Raise PlanError unless the tensors are those of the structure, naming the first that differs."""
+    if fingerprint(tensors) == structure.fingerprint:
+        return
+    shapes = {found.name: tuple(found.tensor.shape) for found in tensors}
+    for name, spec in structure.tensors.items():
+        if name not in shapes:
+            raise PlanError(f"the plan was made for another model ({structure.model}): this one has no tensor {name!r}")
+        if shapes[name] != spec.shape:
+            raise PlanError(
+                f"the plan was made for another model ({structure.model}): tensor {name!r} has shape {shapes[name]}, "
+                f"expected {spec.shape}"
+            )
+    extra = next((name for name in shapes if name not in structure.tensors), "(dtypes differ)")
+    raise PlanError(f"the plan was made for another model ({structure.model}): it does not know tensor {extra!r}")
+
+
+def _shrunk(found: NamedTensor, plan: Plan) -> torch.Tensor:
+    spec = plan.structure.tensors[found.name]
+    source = found.tensor.detach()
+    scaled = _rescaled(found.name, source, plan)
+    small = kept_entries(scaled, spec.dims, plan)
+    if small.data_ptr() == source.data_ptr():
+        small = source.clone()
+    if source.dim() == 4 and source.is_contiguous(memory_format=torch.channels_last) and not source.is_contiguous():
+        return small.contiguous(memory_format=torch.channels_last)
+    return small.contiguous()
+
+
+def _rescaled(name: str, tensor: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """Take up scales that the code computes from sizes that change."""
+    for rescale in plan.structure.rescales:
+        if rescale.tensor != name:
+            continue
+        old, new = size_of(rescale.size, plan.structure.sizes), size_of(rescale.size, plan.sizes)
+        if old != new:
+            tensor = tensor.clone()
+            rows = rescale.rows if rescale.rows is not None else ((0, tensor.shape[0]),)
+            for start, stop in rows:
+                tensor[start:stop] *= (new / old) ** rescale.power
+    return tensor
+
+
+def set_attributes(model: nn.Module, plan: Plan) -> None:
+    """Set the sizes that the model's modules hold to those of the plan."""
+    for attribute in plan.structure.attributes:
+        _set(model, attribute, size_of(attribute.size, plan.sizes))
+
+
+def _set(model: nn.Module, attribute: Attribute, size: int) -> None:
+    module = model.get_submodule(attribute.module)
+    if attribute.index is None:
+        setattr(module, attribute.name, size)
+        return
+    values: Any = getattr(module, attribute.name)
+    items = list(values)
+    items[attribute.index] = size
+    setattr(module, attribute.name, type(values)(items))

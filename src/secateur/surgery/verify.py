@@ -1,0 +1,73 @@
+"""The proof: the shrunk network computes what the reference computes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from secateur.spec import Plan, Verification
+from secateur.structure import Traced, trace_program
+from secateur.structure.capture import Inputs, call_model, normalise_inputs, tensors_in
+from secateur.surgery.reference import reference_outputs
+
+TOLERANCE = 1e-4
+
+
+def verify(
+    model: nn.Module, small: nn.Module, plan: Plan, example_inputs: Any, *, tolerance: float = TOLERANCE
+) -> Verification:
+    """Compare the shrunk model with the reference on these inputs, in eval mode.
+
+    The largest absolute difference over all output tensors must stay below `tolerance` times the largest absolute output.
+    Both models come back in the mode they were in.
+    """
+    inputs = normalise_inputs(example_inputs)
+    return verify_traced(model, small, plan, inputs, trace_program(model, inputs), tolerance=tolerance)
+
+
+def verify_traced(
+    model: nn.Module, small: nn.Module, plan: Plan, inputs: Inputs, traced: Traced, *, tolerance: float = TOLERANCE
+) -> Verification:
+    """Like `verify`, with a capture that was made with inputs of the same shapes."""
+    expected = reference_outputs(model, traced, plan, inputs)
+    got = _outputs(small, inputs)
+    if len(expected) != len(got):
+        detail = f"the shrunk model gives {len(got)} output tensors, the reference {len(expected)}"
+        return Verification(math.inf, math.inf, False, tolerance, detail)
+    return _compare(expected, got, tolerance)
+
+
+def _outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
+    modes = {module: module.training for module in model.modules()}
+    first = next(iter(model.parameters()), torch.empty(0))
+    given = tree_map(lambda leaf: leaf.to(first.device) if isinstance(leaf, torch.Tensor) else leaf, inputs)
+    try:
+        with torch.no_grad():
+            return list(tensors_in(call_model(model.eval(), given)))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _compare(expected: list[torch.Tensor], got: list[torch.Tensor], tolerance: float) -> Verification:
+    worst = scale = 0.0
+    for number, (reference, made) in enumerate(zip(expected, got, strict=True)):
+        if reference.shape != made.shape:
+            detail = f"output {number}: shape {tuple(made.shape)}, the reference has {tuple(reference.shape)}"
+            return Verification(math.inf, math.inf, False, tolerance, detail)
+        if reference.numel() == 0:
+            continue
+        a, b = reference.to(torch.float64), made.to(torch.float64)
+        if not bool((a.isfinite() == b.isfinite()).all()):
+            return Verification(math.inf, math.inf, False, tolerance, f"output {number}: not finite where the other is")
+        finite = a.isfinite()
+        worst = max(worst, float((a - b)[finite].abs().max()) if finite.any() else 0.0)
+        scale = max(scale, float(a[finite].abs().max()) if finite.any() else 0.0)
+    relative = worst / scale if scale else worst
+    return Verification(worst, relative, relative <= tolerance, tolerance)
+
+
