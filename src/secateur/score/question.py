@@ -44,15 +44,15 @@ class Question:
         Per axis and member: the sum of `elements(weight)` over everything else, to the given power, divided by its mean over
         the axis, because members differ in size; then the mean over the members.
         """
-        sums = {axis.name: [] for axis in self.axes}
+        sums: dict[str, list[torch.Tensor]] = {axis.name: [] for axis in self.axes}
         wanted = {axis.name: axis for axis in self.axes}
         for name, spec in self.structure.tensors.items():
             if spec.kind != "parameter" or len(spec.shape) < 2:
                 continue
-            present = {axis for expr in spec.dims for axis in axes_of(expr) if axis in wanted}
+            present = sorted({axis for expr in spec.dims for axis in axes_of(expr) if axis in wanted})
             if present:
-                values = elements(self.tensors[name])
-                for axis in sorted(present):
+                values = _without_idle_dims(elements(self.tensors[name]), spec)
+                for axis in present:
                     sums[axis].append(_normalised(self._sum(values, spec, wanted[axis], name) ** power))
         return {axis: torch.stack(parts).mean(0) for axis, parts in sums.items() if parts}
 
@@ -64,6 +64,12 @@ class Question:
                 "scored; train the model to finite weights, or load others"
             )
         return total
+
+
+def _without_idle_dims(values: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
+    """Summed (with size one left) over dimensions that no axis runs along, once for all axes: kernels are small and many."""
+    idle = [dim for dim, expr in enumerate(spec.dims) if isinstance(expr, int) and expr > 1]
+    return values.sum(idle, keepdim=True) if idle else values
 
 
 def _occurs(axis: Axis, spec: TensorSpec) -> bool:
@@ -82,6 +88,8 @@ def sum_along(values: torch.Tensor, spec: TensorSpec, axis: Axis, structure: Str
 
 
 def _sum_at(values: torch.Tensor, spec: TensorSpec, axis: Axis, structure: Structure, dim: int) -> torch.Tensor:
+    if spec.dims[dim] == axis.name and axis.within is None:
+        return _reduced(values, [dim])
     index = index_along(spec.dims[dim], axis.name, structure.sizes)
     if axis.within is None:
         return _scatter(_reduced(values, [dim]), index, axis.size)

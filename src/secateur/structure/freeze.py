@@ -48,8 +48,8 @@ def fingerprint(tensors: Iterable[NamedTensor]) -> str:
 def freeze(found: Found) -> Structure:
     """The record of what tracing found."""
     named = Names(found.tracker.named)
-    roles = roles_of(found.tracker)
-    axes = [_axis(node, name, roles, found.tracker, named) for node, name in named.items()]
+    roles, reach = roles_of(found.tracker), _Reach(found)
+    axes = [_axis(node, name, roles, found.tracker, reach, named) for node, name in named.items()]
     return Structure(
         model=found.model,
         fingerprint=fingerprint(found.tensors),
@@ -132,19 +132,31 @@ def _folded(kind: type[Product] | type[Concat], made: list[Expr]) -> Expr:
     return out[0] if len(out) == 1 else kind(tuple(out))
 
 
-def _axis(node: Node, name: str, roles: Mapping[int, tuple[Role, bool]], tracker: Tracker, named: Names) -> Axis:
+def _axis(
+    node: Node, name: str, roles: Mapping[int, tuple[Role, bool]], tracker: Tracker, reach: _Reach, named: Names
+) -> Axis:
     role, chosen = roles.get(id(node), ("channels", True))
     pin = node.pin
-    if pin is None and not any(part is node for tensor in tracker.used for part in _atoms_of(tracker, tensor)):
+    if pin is None and id(node) not in reach.used:
         pin = Pin("unused", "no forward that was captured reads the tensors it occurs in")
+    if pin is None and id(node) not in reach.parameters:
+        pin = Pin("no-parameter", "it occurs in buffers alone")
     parent = parent_of(node, role, tracker) if pin is None and role in ("group_width", "head_width") else None
     within = named.of(parent) if parent is not None and named.has(parent) else None
     return Axis(name, node.size, role, pin, within, chosen and pin is None)
 
 
-def _atoms_of(tracker: Tracker, tensor: str) -> Iterator[Node]:
-    for node in tracker.named[tensor]:
-        yield from atoms(node)
+class _Reach:
+    """Ids of the atoms that occur in parameters, and in tensors that some captured operator reads."""
+
+    def __init__(self, found: Found) -> None:
+        dims = found.tracker.named
+        self.used = _atom_ids(dims[name] for name in found.tracker.used)
+        self.parameters = _atom_ids(dims[item.name] for item in found.tensors if item.kind == "parameter")
+
+
+def _atom_ids(tensors: Iterable[Sequence[Node]]) -> set[int]:
+    return {id(part) for dims in tensors for node in dims for part in atoms(node)}
 
 
 def _tensors(found: Found, named: Names) -> dict[str, TensorSpec]:

@@ -1,0 +1,77 @@
+"""Secateur makes neural networks smaller and proves what it did.
+
+The public door: everything else is private. Names are imported when first used, so that `import secateur` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from secateur.allocate import allocate
+    from secateur.cost import CostModel, measure_latency
+    from secateur.loading import load
+    from secateur.pipeline import PruneConfig, PruneResult, prune
+    from secateur.score import CRITERIA, score
+    from secateur.spec import Budget, Plan, Scores, SecateurError, Structure, Verification
+    from secateur.structure import trace
+    from secateur.surgery import masked, shrink, shrink_, verify
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CRITERIA": "score",
+    "Budget": "spec",
+    "CostModel": "cost",
+    "Plan": "spec",
+    "PruneConfig": "pipeline",
+    "PruneResult": "pipeline",
+    "Scores": "spec",
+    "SecateurError": "spec",
+    "Structure": "spec",
+    "Verification": "spec",
+    "allocate": "allocate",
+    "load": "loading",
+    "masked": "surgery",
+    "measure_latency": "cost",
+    "prune": "pipeline",
+    "score": "score",
+    "shrink": "surgery",
+    "shrink_": "surgery",
+    "trace": "structure",
+    "verify": "surgery",
+}
+
+__all__ = [
+    "CRITERIA",
+    "Budget",
+    "CostModel",
+    "Plan",
+    "PruneConfig",
+    "PruneResult",
+    "Scores",
+    "SecateurError",
+    "Structure",
+    "Verification",
+    "allocate",
+    "load",
+    "masked",
+    "measure_latency",
+    "prune",
+    "score",
+    "shrink",
+    "shrink_",
+    "trace",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'secateur' has no attribute {name!r}")
+    return getattr(import_module(f"secateur.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,159 @@
+"""`prune`: look, score, allocate, cut and prove, in one call."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.allocate import Allocator, allocate
+from secateur.cost import CostModel
+from secateur.score import Criterion, score
+from secateur.spec import Budget, Plan, RunRecord, SecateurError, Structure, Verification
+from secateur.store import history_of, remember_history, save_folder
+from secateur.structure import trace_program
+from secateur.structure.capture import normalise_inputs
+from secateur.structure.selectors import Selector, restrict
+from secateur.surgery import shrink, verify_traced
+
+Metrics = Mapping[str, Any]
+Evaluate = Callable[[nn.Module], float | Metrics]
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """How `prune` decides; every field is an option of the command line too."""
+
+    criterion: str | Criterion = "l2"
+    allocator: str | Allocator = "uniform"
+    round_to: int = 1
+    min_keep: int = 1
+    max_remove_ratio: float = 1.0
+    ignore: Sequence[Selector] = ()
+    targets: Sequence[Selector] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """The smaller model, the plan that made it, what it costs before and after, and the proof."""
+
+    model: nn.Module
+    plan: Plan
+    before: Metrics
+    after: Metrics
+    verification: Verification | None
+    options: Metrics = field(default_factory=dict)
+
+    @property
+    def structure(self) -> Structure:
+        """The structure of the model that was cut."""
+        return self.plan.structure
+
+    def table(self) -> str:
+        """Before and after, a metric a line, as plain text."""
+        rows = [("", "before", "after", "kept")]
+        for key, before in self.before.items():
+            after = self.after.get(key)
+            if isinstance(before, int | float) and isinstance(after, int | float):
+                share = f"{after / before:.1%}" if before else "-"
+                rows.append((key, _shown(before), _shown(after), share))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        if self.verification is not None:
+            state = "verified" if self.verification.ok else "NOT VERIFIED"
+            lines.append(f"{state}: differs from the reference by {self.verification.relative_diff:.1e} of the output's scale")
+        return "\n".join(lines)
+
+    def save(self, directory: str | Path, *, source: Metrics | None = None) -> Path:
+        """Write weights, plan, run record and model card to a folder that `secateur.load` reads; returns its path."""
+        return save_folder(self.model, directory, run=self.run_record(), source=source)
+
+    def run_record(self) -> RunRecord:
+        """The record of this run."""
+        environment = {"torch": torch.__version__, "python": platform.python_version()}
+        model = self.plan.structure.model
+        return RunRecord("prune", model, self.before, self.after, self.verification, self.options, (), environment)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    budget: Budget | Mapping[str, float] | str | Sequence[str],
+    evaluate: Evaluate | None = None,
+    verify: bool = True,
+    config: PruneConfig | None = None,
+    **options: Any,
+) -> PruneResult:
+    """A physically smaller model within the budget, proved against the reference.
+
+    example_inputs: a tensor, a tuple of positional or a dict of keyword inputs.
+    budget: `{"macs": 0.5}` keeps half; see `secateur list budgets`.
+    evaluate: a function from a model to a number (taken as `accuracy`) or a dict of metrics, called before and after.
+    options: the fields of `PruneConfig`, in place of `config`.
+
+    The given model is not changed. Raises a SecateurError that says what to do when the forward fails, the budget cannot be
+    met, a selector matches nothing, or weights are not finite.
+    """
+    settings = _settings(config, options)
+    inputs = normalise_inputs(example_inputs)
+    traced = trace_program(model, inputs)
+    structure = restrict(traced.structure, model, ignore=settings.ignore, targets=settings.targets)
+    _demand_something_to_cut(structure)
+    scores = score(model, structure, criterion=settings.criterion, seed=settings.seed)
+    plan = allocate(
+        structure,
+        scores,
+        budget,
+        allocator=settings.allocator,
+        round_to=settings.round_to,
+        min_keep=settings.min_keep,
+        max_remove_ratio=settings.max_remove_ratio,
+    )
+    small = shrink(model, plan)
+    proof = verify_traced(model, small, plan, inputs, traced) if verify else None
+    remember_history(small, [*history_of(model), plan])
+    before = {**_costs(structure, structure.sizes), **_evaluated(evaluate, model)}
+    after = {**_costs(structure, plan.sizes), **_evaluated(evaluate, small)}
+    return PruneResult(small, plan, before, after, proof, {**plan.made_by})
+
+
+def _settings(config: PruneConfig | None, options: Mapping[str, Any]) -> PruneConfig:
+    if config is None:
+        known = PruneConfig.__dataclass_fields__
+        unknown = sorted(options.keys() - known.keys())
+        if unknown:
+            raise SecateurError(f"prune has no option {unknown[0]!r}; it has: {', '.join(sorted(known))}")
+        return PruneConfig(**options)
+    if options:
+        raise SecateurError("give either config or single options to prune, not both")
+    return config
+
+
+def _demand_something_to_cut(structure: Structure) -> None:
+    if any(axis.chosen for axis in structure.axes):
+        return
+    reasons = sorted({axis.pin.detail for axis in structure.axes if axis.pin is not None})
+    raise SecateurError(f"nothing in {structure.model} can be cut: {'; '.join(reasons[:4]) or 'it has no parameters'}")
+
+
+def _costs(structure: Structure, sizes: Mapping[str, int]) -> dict[str, int]:
+    names = {"param_count": "params", "macs": "macs", "size_bytes": "size_bytes", "activation_bytes": "activation_bytes"}
+    return {key: CostModel(structure, cost).at(sizes) for key, cost in names.items()}
+
+
+def _evaluated(evaluate: Evaluate | None, model: nn.Module) -> dict[str, Any]:
+    if evaluate is None:
+        return {}
+    value = evaluate(model)
+    return dict(value) if isinstance(value, Mapping) else {"accuracy": float(value)}

@@ -1,0 +1,207 @@
+"""Saved models: a folder with weights, the plans that shaped them, the run, and a manifest with a hash of each file.
+
+Loading replays the plans on a fresh instance of the original model and fills in the weights: no pickle, nothing executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from secateur.spec import Plan, PlanError, RunRecord, StoreError
+from secateur.spec.record import Record
+from secateur.store.card import model_card
+from secateur.store.history import history_of, remember_history
+from secateur.structure import named_tensors
+from secateur.structure.freeze import fingerprint
+from secateur.surgery import shrink_
+
+WEIGHTS, PLAN, RUN, MANIFEST, CARD = "model.safetensors", "plan.json", "run.json", "manifest.json", "README.md"
+
+
+@dataclass(frozen=True)
+class Plans(Record):
+    """The plans that lead from the original model to the saved one, in order; none for a model that was only trained."""
+
+    plans: tuple[Plan, ...] = ()
+    schema_version: int = 1
+
+
+@dataclass(frozen=True)
+class Manifest(Record):
+    """What the folder holds."""
+
+    model: str
+    """Qualified name of the model's class."""
+    fingerprint: str
+    """Of the saved model's tensors."""
+    sha256: Mapping[str, str]
+    size_bytes: Mapping[str, int]
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """How to build the original again (`name` and options); empty when only the caller can."""
+    schema_version: int = 1
+
+
+def save_folder(
+    model: nn.Module, directory: str | Path, *, run: RunRecord | None = None, source: Mapping[str, Any] | None = None
+) -> Path:
+    """Save a model with everything that `load` needs; the folder appears whole or not at all. Returns its path.
+
+    A folder of that name is replaced if Secateur wrote it; anything else there raises StoreError.
+    """
+    target = Path(directory)
+    _demand_free(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        _write(temporary, model, run, dict(source or {}))
+        temporary.chmod(0o755)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.replace(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return target
+
+
+def _demand_free(target: Path) -> None:
+    if target.is_dir() and (not any(target.iterdir()) or (target / MANIFEST).is_file()):
+        return
+    if target.exists():
+        raise StoreError(f"{target} exists and is no folder that Secateur saved; choose another --out, or remove it")
+
+
+def _write(folder: Path, model: nn.Module, run: RunRecord | None, source: dict[str, Any]) -> None:
+    save_file(_own_memory(model), folder / WEIGHTS)
+    (folder / PLAN).write_text(Plans(history_of(model)).to_json())
+    name = f"{type(model).__module__}.{type(model).__qualname__}"
+    record = run if run is not None else RunRecord("save", name)
+    (folder / RUN).write_text(record.to_json(indent=1))
+    (folder / CARD).write_text(model_card(record, source))
+    files = (WEIGHTS, PLAN, RUN, CARD)
+    manifest = Manifest(
+        name,
+        fingerprint(named_tensors(model)),
+        {file: _sha256(folder / file) for file in files},
+        {file: (folder / file).stat().st_size for file in files},
+        source,
+    )
+    (folder / MANIFEST).write_text(manifest.to_json(indent=1))
+
+
+def _own_memory(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Every tensor of the model, none sharing memory with another, as the file format demands."""
+    tensors: dict[str, torch.Tensor] = {}
+    taken: set[int] = set()
+    for found in named_tensors(model):
+        tensor = found.tensor.detach().contiguous().cpu()
+        storage = tensor.untyped_storage().data_ptr()
+        tensors[found.name] = tensor.clone() if storage in taken else tensor
+        taken.add(storage)
+    return tensors
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(directory: str | Path) -> Manifest:
+    """The folder's manifest; raises StoreError when the folder is no saved model, is incomplete, or was changed."""
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is no folder; give one that Secateur saved")
+    if not (folder / MANIFEST).is_file():
+        raise StoreError(f"{folder} holds no {MANIFEST}, so it is no folder that Secateur saved")
+    manifest = Manifest.from_json(_limited(folder / MANIFEST, 1 << 24))
+    for file in (WEIGHTS, PLAN, RUN):
+        path = folder / file
+        if file not in manifest.sha256 or not path.is_file():
+            raise StoreError(f"{folder} is incomplete: {file} is missing; copy the whole folder again")
+        if path.stat().st_size != manifest.size_bytes.get(file):
+            raise StoreError(
+                f"{path} has {path.stat().st_size} bytes, expected {manifest.size_bytes.get(file)}: it is truncated or "
+                "was changed; copy the folder again"
+            )
+        if _sha256(path) != manifest.sha256[file]:
+            raise StoreError(f"{path} was changed after it was saved (its sha256 differs); copy the folder again")
+    return manifest
+
+
+def _limited(path: Path, most_bytes: int) -> bytes:
+    if path.stat().st_size > most_bytes:
+        raise StoreError(f"{path} has {path.stat().st_size} bytes, more than any that Secateur writes")
+    return path.read_bytes()
+
+
+def read_run(directory: str | Path) -> RunRecord:
+    """The run record of a saved folder."""
+    return RunRecord.from_json((Path(directory) / RUN).read_bytes())
+
+
+def load_into(directory: str | Path, model: nn.Module) -> nn.Module:
+    """Turn a fresh instance of the original model into the saved one, bit for bit; returns it.
+
+    Raises StoreError when the folder is damaged or belongs to another model; the instance is not usable then.
+    """
+    folder = Path(directory)
+    manifest = read_manifest(folder)
+    plans = Plans.from_json((folder / PLAN).read_bytes()).plans
+    for plan in plans:
+        try:
+            shrink_(model, plan)
+        except (PlanError, AttributeError) as error:
+            raise StoreError(f"{folder} does not belong to this model: {error}") from error
+    if fingerprint(named_tensors(model)) != manifest.fingerprint:
+        raise StoreError(
+            f"{folder} does not belong to this model: it holds a {manifest.model}, got a {type(model).__qualname__} whose "
+            f"tensors differ{_first_difference(folder, model)}"
+        )
+    _fill(folder, model)
+    remember_history(model, plans)
+    return model
+
+
+def _first_difference(folder: Path, model: nn.Module) -> str:
+    saved = {name: tuple(tensor.shape) for name, tensor in _read_weights(folder).items()}
+    own = {found.name: tuple(found.tensor.shape) for found in named_tensors(model)}
+    for name in [*saved, *own]:
+        if saved.get(name) != own.get(name):
+            return f" (tensor {name!r}: saved {saved.get(name)}, this model {own.get(name)})"
+    return ""
+
+
+def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise StoreError(f"{folder / WEIGHTS} cannot be read: {error}; copy the folder again") from error
+
+
+def _fill(folder: Path, model: nn.Module) -> None:
+    weights = _read_weights(folder)
+    own = {found.name: found.tensor for found in named_tensors(model)}
+    if weights.keys() != own.keys():
+        name = sorted(weights.keys() ^ own.keys())[0]
+        raise StoreError(f"{folder / WEIGHTS} and the model differ in tensor {name!r}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if tensor.shape != weights[name].shape or tensor.dtype != weights[name].dtype:
+                raise StoreError(
+                    f"{folder / WEIGHTS}: tensor {name!r} is {weights[name].dtype} {tuple(weights[name].shape)}, "
+                    f"expected {tensor.dtype} {tuple(tensor.shape)}"
+                )
+            tensor.copy_(weights[name])
+
+
