@@ -40,8 +40,12 @@ def _all_named_tensors(model: nn.Module) -> Iterator[NamedTensor]:
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
         for key, value in vars(module).items():
-            if key not in ("_parameters", "_buffers", "_modules"):
+            if type(value) in _HOLDERS and key not in _OWN_TABLES or isinstance(value, torch.Tensor):
                 yield from _attribute_tensors(f"{prefix}{key}", value)
+
+
+_HOLDERS = (list, tuple, dict)
+_OWN_TABLES = ("_parameters", "_buffers", "_modules")
 
 
 def _attribute_tensors(name: str, value: Any) -> Iterator[NamedTensor]:
