@@ -20,8 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from secateur.spec import TraceError
+from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
-from secateur.structure.program import Call, Op, Program, Ref
+from secateur.structure.program import Call, Op, Program, Ref, refs
 from secateur.structure.sizeint import Ledger, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
 from secateur.structure.sizes import SCALED, WATCHED
 
@@ -48,11 +49,21 @@ def capture(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program
         return _capture_on(model, inputs, torch.device("meta"), train=train)
     except TraceError:
         raise
-    except Exception as meta_error:  # a model may raise anything when its tensors hold no values
-        try:
-            return _capture_on(model, inputs, _device_of(model), train=train)
-        except Exception as error:
-            raise _forward_failed(model, error) from meta_error
+    except Exception:  # a model may raise anything when its tensors hold no values
+        return capture_with_values(model, inputs, train=train)
+    finally:
+        forget_cached(model)
+
+
+def capture_with_values(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program:
+    """The program of one forward on real tensors; raises TraceError when the forward itself fails."""
+    forget_cached(model)
+    try:
+        return _capture_on(model, inputs, _device_of(model), train=train)
+    except TraceError:
+        raise
+    except Exception as error:
+        raise _forward_failed(model, error) from error
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -89,7 +100,7 @@ def _capture_on(model: nn.Module, inputs: Inputs, device: torch.device, *, train
     for twin in named_tensors(copy):
         recorder.program.named[recorder.number(twin.tensor)] = twin.name
     recorder.program.inputs = [recorder.number(leaf) for leaf in tree_flatten(given)[0] if isinstance(leaf, torch.Tensor)]
-    recorder.known = len(recorder.program.shapes)
+    recorder.made.update(recorder.program.named, recorder.program.inputs)
     _remember_attributes(copy)
     output = _run(copy, given, recorder, device)
     recorder.program.outputs = [recorder.number(leaf) for leaf in tensors_in(output)]
@@ -189,7 +200,8 @@ class _Recorder(TorchDispatchMode):
         self.program = Program(device=device)
         self.stack: list[str] = [""]
         self.call: Call | None = None
-        self.known = 0
+        self.made: set[int] = set()
+        """Tensors that are named, given, or were made by a recorded operator; any other is a constant of the code."""
         self._numbers: dict[int, int] = {}
         self._alive: list[torch.Tensor] = []
 
@@ -213,14 +225,16 @@ class _Recorder(TorchDispatchMode):
         return value
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = len(self._alive)
         arguments = self.encode(tuple(args))
         keywords = {name: self.encode(value) for name, value in (kwargs or {}).items()}
-        for fresh in range(before, len(self._alive)):
-            self.program.constants[fresh] = self._alive[fresh]
+        for number in refs([arguments, keywords]):
+            if number not in self.made:
+                self.made.add(number)
+                self.program.constants[number] = self._alive[number]
         output = self._quick(func, args) or func(*args, **(kwargs or {}))
         results = output if isinstance(output, list | tuple) else (output,)
         numbers = [self.number(item) if isinstance(item, torch.Tensor) else -1 for item in results]
+        self.made.update(numbers)
         op = Op(func, arguments, keywords, numbers, self.stack[-1], self.call)
         self.program.ops.append(op)
         if self.call is not None:

@@ -56,7 +56,7 @@ def freeze(found: Found) -> Structure:
         axes=tuple(axes),
         tensors=_tensors(found, named),
         attributes=tuple(_attributes(found, named)),
-        ties=tuple(_ties(found.resolution, named)),
+        ties=tuple(_ties(found, named)),
         rescales=tuple(_rescales(found, named)),
         costs=_costs(found, named, axes),
         notes=tuple(found.tracker.notes),
@@ -177,14 +177,17 @@ def _attributes(found: Found, named: Names) -> Iterator[Attribute]:
 def _expr_of(size: Polynomial, named: Names) -> Expr:
     terms: list[Expr] = []
     for monomial, coefficient in size.terms.items():
-        names: list[Expr] = [named.of(size.atoms[key]) for key in monomial]
+        names = [named.expr(size.atoms[key]) for key in monomial]
         terms.append(_folded(Product, [*([coefficient] if coefficient != 1 or not names else []), *names]))
     return _folded(Concat, terms)
 
 
-def _ties(resolution: Resolution, named: Names) -> Iterator[Tie]:
-    classes: list[tuple[dict[str, int], str]] = []
-    for a, b, why in resolution.ties:
+def _ties(found: Found, named: Names) -> Iterator[Tie]:
+    multiples = _alignments(found.tracker, named)
+    classes: list[tuple[dict[str, int], str]] = [
+        ({name: found_size}, "its kernel needs aligned rows") for name, (found_size, _) in multiples.items()
+    ]
+    for a, b, why in found.resolution.ties:
         joined = {named.of(a): find(a).size, named.of(b): find(b).size}
         others: list[tuple[dict[str, int], str]] = []
         for members, reason in classes:
@@ -194,8 +197,19 @@ def _ties(resolution: Resolution, named: Names) -> Iterator[Tie]:
                 others.append((members, reason))
         classes = [*others, (joined, why)]
     for members, why in classes:
-        common = gcd(*members.values())
+        common = gcd(*(size // multiples.get(name, (0, 1))[1] for name, size in members.items()))
         yield Tie(tuple((name, size // common) for name, size in members.items()), why)
+
+
+def _alignments(tracker: Tracker, named: Names) -> dict[str, tuple[int, int]]:
+    """Axis -> (size, multiple) for the innermost axis of each dimension that must stay aligned."""
+    found: dict[str, tuple[int, int]] = {}
+    for node, multiple in tracker.alignments:
+        for part in parts(node):
+            inner = list(factors(part))[-1]
+            if inner.kind == "atom" and inner.pin is None and inner.size % multiple == 0 and named.has(inner):
+                found[named.of(inner)] = (inner.size, multiple)
+    return found
 
 
 def _rescales(found: Found, named: Names) -> Iterator[Rescale]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from secateur.structure.algebra import Node, factors, merge
+from secateur.structure.algebra import Node, factors, merge, parts
 from secateur.structure.clone import named_tensors
 from secateur.structure.program import Op, Program, Ref
 from secateur.structure.rescale import Scale
@@ -56,32 +56,50 @@ def _bind_attention(
 ) -> Iterator[Scale]:
     """`nn.MultiheadAttention` computes the head width from the width of the query: embed_dim == heads * head width."""
     prefix = f"{path}." if path else ""
-    rows, embed = packed if packed is not None else tracker.named[f"{prefix}q_proj_weight"]
-    flat = list(factors(rows))[1:] if packed is not None else list(factors(rows))
-    heads: list[Node] = []
-    while flat and merge(heads).size < module.num_heads:
-        heads.append(flat.pop(0))
-    head, width = merge(heads), merge(flat)
-    if head.size != module.num_heads or width.size != module.head_dim:
+    apart = [tracker.named.get(f"{prefix}{name}_proj_weight") for name in "qkv"]
+    embed = packed[1] if packed is not None else tracker.named[f"{prefix}q_proj_weight"][1]
+    rows = _unpacked(packed[0], embed.size) if packed is not None else [dims[0] for dims in apart if dims is not None]
+    if not all(_bind_heads(path, module, node, embed, resolver) for node in rows):
         return  # its forward did not run
     resolver.bind(path, "embed_dim", embed)
-    resolver.bind(path, "num_heads", head)
-    resolver.bind(path, "head_dim", width)
-    for attribute, name in (("kdim", "k_proj_weight"), ("vdim", "v_proj_weight")):
-        own = tracker.named.get(f"{prefix}{name}")
-        resolver.bind(path, attribute, own[1] if own is not None else embed)
-    resolver.equations.append(Equation(("*", ("node", head), ("node", width)), embed, path))
-    scale = Scale(width, -0.5, path)
+    for attribute, dims in (("kdim", apart[1]), ("vdim", apart[2])):
+        resolver.bind(path, attribute, dims[1] if dims is not None else embed)
+    scale = Scale(merge(_heads_and_width(rows[0], module.num_heads)[1]), -0.5, path)
+    query = ((0, embed.size),)
     if packed is not None:
-        query: tuple[tuple[int, int], ...] = ((0, embed.size),)
         scale.rows[f"{prefix}in_proj_weight"] = query
-        if module.in_proj_bias is not None:
-            scale.rows[f"{prefix}in_proj_bias"] = query
     else:
         scale.rows[f"{prefix}q_proj_weight"] = None
-        if module.in_proj_bias is not None:
-            scale.rows[f"{prefix}in_proj_bias"] = ((0, embed.size),)
+    if module.in_proj_bias is not None:
+        scale.rows[f"{prefix}in_proj_bias"] = query
     yield scale
+
+
+def _unpacked(rows: Node, width: int) -> list[Node]:
+    """Rows of the query, key and value projections in a packed one: unpacked all at once (3 x heads x head width), query
+    first and then two, or one by one."""
+    found: list[Node] = []
+    for part in parts(rows):
+        found.append(part if part.size == width else merge(list(factors(part))[1:]))
+    return found
+
+
+def _bind_heads(path: str, module: nn.MultiheadAttention, rows: Node, embed: Node, resolver: Resolver) -> bool:
+    heads, width = (merge(nodes) for nodes in _heads_and_width(rows, module.num_heads))
+    if heads.size != module.num_heads or width.size != module.head_dim:
+        return False
+    resolver.bind(path, "num_heads", heads)
+    resolver.bind(path, "head_dim", width)
+    resolver.equations.append(Equation(("*", ("node", heads), ("node", width)), embed, path))
+    return True
+
+
+def _heads_and_width(rows: Node, num_heads: int) -> tuple[list[Node], list[Node]]:
+    width = list(factors(rows))
+    heads: list[Node] = []
+    while width and merge(heads).size < num_heads:
+        heads.append(width.pop(0))
+    return heads, width
 
 
 def bind_operators(model: nn.Module, program: Program, tracker: Tracker, resolver: Resolver) -> None:

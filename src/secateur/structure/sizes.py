@@ -142,8 +142,7 @@ def _pad(call: Call, known: Dimensions) -> Iterator[Pair]:
     amounts = _argument(call, 1, "pad")
     for op in call.ops:
         if op.target._schema.name == "aten::constant_pad_nd":
-            pairs = zip(amounts, known.pieces(op), strict=False)
-            yield from ((amount, node) for amount, node in pairs if amount > 0)
+            yield from zip(amounts, known.pieces(op), strict=False)
 
 
 def _groups(position: int) -> Extractor:
@@ -170,7 +169,7 @@ def _layer_norm(call: Call, known: Dimensions) -> Iterator[Pair]:
 def _repeat(call: Call, known: Dimensions) -> Iterator[Pair]:
     counts = _flat(call.args[1:] or [call.kwargs.get("repeats", ())])
     for op in call.ops:
-        yield from ((count, node) for count, node in zip(counts, known.pieces(op), strict=False) if count > 1)
+        yield from zip(counts, known.pieces(op), strict=False)
 
 
 def _repeat_interleave(call: Call, known: Dimensions) -> Iterator[Pair]:

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 from secateur.spec import Structure, TraceError
 from secateur.structure import algebra
 from secateur.structure.algebra import Node
-from secateur.structure.capture import Inputs, capture, normalise_inputs
+from secateur.structure.capture import Inputs, capture, capture_with_values, normalise_inputs
 from secateur.structure.clone import named_tensors
 from secateur.structure.freeze import Found, freeze
 from secateur.structure.modules import bind_modules, bind_operators
@@ -41,10 +41,13 @@ def trace(model: nn.Module, example_inputs: Any) -> Structure:
     return trace_program(model, normalise_inputs(example_inputs)).structure
 
 
-def trace_program(model: nn.Module, inputs: Inputs) -> Traced:
-    """Like `trace`, with the captured eval-mode program beside the structure."""
+def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False) -> Traced:
+    """Like `trace`, with the captured eval-mode program beside the structure.
+
+    with_values: run on real tensors in any case, so that constants of the code hold their values.
+    """
     tensors = tuple(named_tensors(model))
-    program = capture(model, inputs)
+    program = capture_with_values(model, inputs) if with_values else capture(model, inputs)
     tracker = Tracker()
     resolver = Resolver(tracker)
     scales = _run(model, program, tracker, resolver)

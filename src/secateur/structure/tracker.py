@@ -45,6 +45,8 @@ class Tracker:
         self.reductions: dict[int, list[Reduction]] = {}
         self.in_place: list[tuple[tuple[Node, ...], tuple[Node, ...]]] = []
         """(dimensions of a tensor, those of them that an operator reduces over and keeps)."""
+        self.alignments: list[tuple[Node, int]] = []
+        """(dimension, number that its size must stay a multiple of)."""
         self.macs_terms: list[MacsTerm] = []
         self.activations: list[tuple[int, tuple[Node, ...]]] = []
         """(bytes per element, dimensions) of each newly allocated intermediate."""
@@ -219,6 +221,10 @@ class Tracker:
         if in_place:
             nodes = self.of(op, arg)
             self.in_place.append((nodes, tuple(nodes[dim] for dim in chosen)))
+
+    def align(self, node: Node, multiple: int) -> None:
+        """Declare that the size of the dimension must stay a multiple of this number."""
+        self.alignments.append((node, multiple))
 
     def macs(self, sizes: Sequence[Node]) -> None:
         """Declare the operator's multiply-accumulates."""

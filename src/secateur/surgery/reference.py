@@ -79,9 +79,9 @@ class _Replay:
             if statistic is None:
                 args[reduction.arg] = args[reduction.arg].masked_fill(removed, _fill(reduction.how, args[reduction.arg]))
             else:
-                output = statistic(args, removed, reduction.dims)
+                output = statistic(_positional(op, args, kwargs), removed, reduction.dims)
         if output is None:
-            output = op.target(*args, **kwargs)
+            output = _call(op, args, kwargs)
         results = output if isinstance(output, list | tuple) else (output,)
         for made, value in zip(op.outputs, results, strict=False):
             if made >= 0 and isinstance(value, torch.Tensor):
@@ -106,6 +106,21 @@ class _Replay:
         return removed if removed.any() else None
 
 
+def _call(op: Op, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    try:
+        return op.target(*args, **kwargs)
+    except RuntimeError:
+        if op.target._schema.name not in ("aten::view", "aten::_unsafe_view"):
+            raise
+        return args[0].reshape(args[1])  # entries were filled in, which may have changed the strides
+
+
+def _positional(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+    """All arguments in the order of the operator's schema, defaults included."""
+    rest = op.target._schema.arguments[len(args) :]
+    return [*args, *(kwargs.get(argument.name, argument.default_value) for argument in rest)]
+
+
 def _only(exprs: Sequence[Expr], dims: Sequence[int], plan: Plan) -> list[Expr]:
     """Expressions in which cuts outside the reduced dimensions are made unseen, but parents stay findable."""
     cut = {axis for dim in dims for axis in axes_of(exprs[dim]) if axis in plan.kept}
@@ -128,19 +143,33 @@ def _weights(x: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
 
 def _mean(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
     x, keepdim = args[0], bool(args[2]) if len(args) > 2 else False
-    weights = _weights(x, removed)
-    return x.masked_fill(removed, 0).sum(dims, keepdim=keepdim) / weights.sum(dims, keepdim=keepdim)
+    mean = _kept_mean(x, removed, dims)
+    return mean if keepdim else mean.squeeze(dims)
+
+
+def _kept_mean(x: torch.Tensor, removed: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
+    return x.masked_fill(removed, 0).sum(dims, keepdim=True) / _weights(x, removed).sum(dims, keepdim=True)
 
 
 def _variance(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
     x, keepdim = args[0], bool(args[3]) if len(args) > 3 else False
-    weights = _weights(x, removed)
-    count = weights.sum(dims, keepdim=True)
-    mean = x.masked_fill(removed, 0).sum(dims, keepdim=True) / count
-    total = ((x - mean) ** 2).masked_fill(removed, 0).sum(dims, keepdim=True)
+    count = _weights(x, removed).sum(dims, keepdim=True)
+    total = ((x - _kept_mean(x, removed, dims)) ** 2).masked_fill(removed, 0).sum(dims, keepdim=True)
     correction = args[2] if len(args) > 2 and isinstance(args[2], int | float) else 1
     variance = total / (count - float(correction))
     return variance if keepdim else variance.squeeze(dims)
+
+
+def _deviation(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> torch.Tensor:
+    return _variance(args, removed, dims).sqrt()
+
+
+def _with_mean(statistic: Callable[..., torch.Tensor]) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def both(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+        made, mean = statistic(args, removed, dims), _kept_mean(args[0], removed, dims)
+        return made, mean.reshape(made.shape)
+
+    return both
 
 
 def _affine(normal: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
@@ -180,15 +209,30 @@ def _group_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -
     return _affine(normal, *shaped), mean.squeeze(2), rstd.squeeze(2)
 
 
+def _batch_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    """Only where statistics come from the batch; a cut dimension holds weights then (weight standardisation)."""
+    x, weight, bias, eps = args[0], args[1], args[2], args[-1] if isinstance(args[-1], float) else args[-2]
+    mean = _kept_mean(x, removed, dims)
+    variance = _kept_mean((x - mean) ** 2, removed, dims)
+    shape = [1, x.shape[1]] + [1] * (x.dim() - 2)
+    shaped = [None if value is None else value.reshape(shape) for value in (weight, bias)]
+    rstd = (variance + eps).rsqrt()
+    return _affine((x - mean) * rstd, *shaped), mean.flatten(), rstd.flatten()
+
+
 def _weight_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
     v, g = args[0], args[1]
-    norm = v.masked_fill(removed, 0).norm(dim=dims, keepdim=True)
+    norm = torch.linalg.vector_norm(v.masked_fill(removed, 0), dim=dims, keepdim=True)
     return v * (g / norm), norm
 
 
 _STATISTICS: dict[str, Callable[[list[Any], torch.Tensor, tuple[int, ...]], Any]] = {
     "mean": _mean,
     "variance": _variance,
+    "deviation": _deviation,
+    "variance_and_mean": _with_mean(_variance),
+    "deviation_and_mean": _with_mean(_deviation),
+    "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,

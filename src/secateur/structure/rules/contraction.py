@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from secateur.structure.algebra import Node, atoms, merge
+from secateur.structure.algebra import Misfit, Node, atoms, merge
 from secateur.structure.program import Op
 from secateur.structure.rules.table import Dims, rule
 from secateur.structure.tracker import Tracker
@@ -39,6 +39,23 @@ def baddbmm(t: Tracker, op: Op) -> Dims:
     out = _product(t, op, 1, 2, [batch, rows], inner, inner_too, [columns], batch=batch)
     _line_up(t, op, t.of(op, 0), out)
     return out
+
+
+@rule("aten::_grouped_mm")
+def grouped_mm(t: Tracker, op: Op) -> Dims:
+    """Each run of rows (as the offsets say) times its own matrix: experts after routing."""
+    left, right = t.of(op, 0), t.of(op, 1)
+    if len(left) != 2 or len(right) != 3:
+        raise Misfit("only rows against a stack of matrices is followed")
+    (rows, inner), (experts, inner_too, columns) = left, right
+    for node in (rows, experts):
+        t.pin(node, "by-value", "rows are routed to experts by value", op)
+    t.unify(inner, inner_too, op)
+    t.reduce(op, 0, [1], "zero")
+    t.macs([rows, inner, columns])
+    for node in (inner, columns):
+        t.align(node, 16 // t.program.dtypes[op.outputs[0]].itemsize)  # the kernel wants strides of whole 16 bytes
+    return [rows, columns]
 
 
 @rule("aten::mv")

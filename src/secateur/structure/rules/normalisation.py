@@ -22,9 +22,17 @@ def batch_norm(t: Tracker, op: Op) -> list[Dims]:
     for value in op.args[1:5]:
         if isinstance(value, Ref):
             t.unify(t.dims(value.id)[0], x[1], op)
+    if _uses_batch(op):
+        t.reduce(op, 0, [dim for dim in range(len(x)) if dim != 1], "batch_norm", in_place=True)
     statistics = [[x[1] if size == x[1].size else t.fixed(size, "statistics", "saved statistics", op)] for size in
                   (t.shape(number)[0] if number >= 0 and t.shape(number) else 1 for number in op.outputs[1:])]
     return [x, *statistics]
+
+
+def _uses_batch(op: Op) -> bool:
+    """Whether the statistics are those of the input: in train mode, or where the code normalises a weight."""
+    names = [argument.name for argument in op.target._schema.arguments]
+    return "training" in names and bool(op.args[names.index("training")])
 
 
 @rule("aten::native_layer_norm")

@@ -44,7 +44,10 @@ rule("aten::prod")(_over("one"))
 rule("aten::amax", "aten::max", "aten::argmax", "aten::logsumexp")(_over("lowest"))
 rule("aten::amin", "aten::min", "aten::argmin")(_over("highest"))
 rule("aten::linalg_vector_norm", "aten::norm")(_over("zero", dim_index=2, keepdim_index=3))
-rule("aten::var", "aten::std", "aten::var_mean", "aten::std_mean")(_over("variance", keepdim_index=3))
+rule("aten::var")(_over("variance", keepdim_index=3))
+rule("aten::std")(_over("deviation", keepdim_index=3))
+rule("aten::var_mean")(_over("variance_and_mean", keepdim_index=3))
+rule("aten::std_mean")(_over("deviation_and_mean", keepdim_index=3))
 
 
 @rule("aten::_softmax", "aten::_safe_softmax", "aten::_log_softmax", "aten::softmax")
