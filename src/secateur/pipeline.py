@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from secateur.allocate import Allocator, allocate
-from secateur.cost import CostModel
+from secateur.cost import network_costs
 from secateur.score import Criterion, score
 from secateur.spec import Budget, Plan, RunRecord, SecateurError, Structure, Verification
 from secateur.store import history_of, remember_history, save_folder
@@ -123,8 +123,8 @@ def prune(
     small = shrink(model, plan)
     proof = verify_traced(model, small, plan, inputs, traced) if verify else None
     remember_history(small, [*history_of(model), plan])
-    before = {**_costs(structure, structure.sizes), **_evaluated(evaluate, model)}
-    after = {**_costs(structure, plan.sizes), **_evaluated(evaluate, small)}
+    before = {**network_costs(structure), **_evaluated(evaluate, model)}
+    after = {**network_costs(structure, plan.sizes), **_evaluated(evaluate, small)}
     return PruneResult(small, plan, before, after, proof, {**plan.made_by})
 
 
@@ -145,11 +145,6 @@ def _demand_something_to_cut(structure: Structure) -> None:
         return
     reasons = sorted({axis.pin.detail for axis in structure.axes if axis.pin is not None})
     raise SecateurError(f"nothing in {structure.model} can be cut: {'; '.join(reasons[:4]) or 'it has no parameters'}")
-
-
-def _costs(structure: Structure, sizes: Mapping[str, int]) -> dict[str, int]:
-    names = {"param_count": "params", "macs": "macs", "size_bytes": "size_bytes", "activation_bytes": "activation_bytes"}
-    return {key: CostModel(structure, cost).at(sizes) for key, cost in names.items()}
 
 
 def _evaluated(evaluate: Evaluate | None, model: nn.Module) -> dict[str, Any]:

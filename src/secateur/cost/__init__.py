@@ -1,6 +1,7 @@
 """What a network costs: exact functions of its axis sizes, and measured time."""
 
 from secateur.cost.latency import measure_latency
+from secateur.cost.metrics import network_costs
 from secateur.cost.polynomial import CostModel
 
-__all__ = ["CostModel", "measure_latency"]
+__all__ = ["CostModel", "measure_latency", "network_costs"]

@@ -53,18 +53,24 @@ class Manifest(Record):
 
 
 def save_folder(
-    model: nn.Module, directory: str | Path, *, run: RunRecord | None = None, source: Mapping[str, Any] | None = None
+    model: nn.Module,
+    directory: str | Path,
+    *,
+    run: RunRecord | None = None,
+    source: Mapping[str, Any] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> Path:
     """Save a model with everything that `load` needs; the folder appears whole or not at all. Returns its path.
 
+    texts: contents of further files by name.
     A folder of that name is replaced if Secateur wrote it; anything else there raises StoreError.
     """
     target = Path(directory)
-    _demand_free(target)
+    demand_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        _write(temporary, model, run, dict(source or {}))
+        _write(temporary, model, run, dict(source or {}), dict(texts or {}))
         temporary.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
@@ -75,21 +81,26 @@ def save_folder(
     return target
 
 
-def _demand_free(target: Path) -> None:
+def demand_free(target: Path) -> None:
+    """Raise StoreError unless a model can be saved there: nothing, an empty folder, or one that Secateur wrote."""
     if target.is_dir() and (not any(target.iterdir()) or (target / MANIFEST).is_file()):
         return
     if target.exists():
         raise StoreError(f"{target} exists and is no folder that Secateur saved; choose another --out, or remove it")
 
 
-def _write(folder: Path, model: nn.Module, run: RunRecord | None, source: dict[str, Any]) -> None:
+def _write(
+    folder: Path, model: nn.Module, run: RunRecord | None, source: dict[str, Any], texts: dict[str, str]
+) -> None:
     save_file(_own_memory(model), folder / WEIGHTS)
     (folder / PLAN).write_text(Plans(history_of(model)).to_json())
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     record = run if run is not None else RunRecord("save", name)
     (folder / RUN).write_text(record.to_json(indent=1))
     (folder / CARD).write_text(model_card(record, source))
-    files = (WEIGHTS, PLAN, RUN, CARD)
+    for file, text in texts.items():
+        (folder / file).write_text(text)
+    files = (WEIGHTS, PLAN, RUN, CARD, *texts)
     manifest = Manifest(
         name,
         fingerprint(named_tensors(model)),

@@ -103,12 +103,13 @@ def merge(nodes: Sequence[Node]) -> Node:
 
 
 def concat(nodes: Sequence[Node]) -> Node:
-    """The dimension made of these, one after the other; a part of size one becomes a pinned axis of its own."""
+    """The dimension made of these, one after the other; a part of size one becomes a pinned axis of its own, an empty one
+    leaves nothing."""
     flat: list[Node] = []
-    for node in nodes:
+    for node in (node for node in nodes if node.size > 0):
         flat.extend(_single() if find(part) is ONE else part for part in parts(node))
-    if len(flat) == 1:
-        return flat[0]
+    if len(flat) <= 1:
+        return flat[0] if flat else Node(0)
     return Node(sum(part.size for part in flat), "concat", tuple(flat))
 
 
@@ -177,6 +178,9 @@ def unify(a: Node, b: Node) -> None:
 
 
 def _link(lower: Node, upper: Node) -> None:
+    lower, upper = find(lower), find(upper)
+    if lower is upper:
+        return  # lining up their parts has made them one already
     lower.link = upper
     if lower.pin is not None:
         pin(upper, lower.pin)

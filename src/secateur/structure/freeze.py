@@ -213,13 +213,19 @@ def _alignments(tracker: Tracker, named: Names) -> dict[str, tuple[int, int]]:
 
 
 def _rescales(found: Found, named: Names) -> Iterator[Rescale]:
-    for scale in found.scales:
-        size = scale.origin if isinstance(scale.origin, Node) else None
-        if size is None or size_polynomial(size).is_constant:
-            continue
-        expr = _expr_of(size_polynomial(size), named)
-        for tensor, rows in scale.rows.items():
-            yield Rescale(tensor, expr, -scale.power, rows)
+    """One per line of code and tensor: a line that runs several times (a shared module, a capture of both modes) scales
+    what the same weights produce, and these take up its change once."""
+    made = {(scale.where, rescale): rescale for scale in found.scales for rescale in _rescales_of(scale, named)}
+    yield from made.values()
+
+
+def _rescales_of(scale: Scale, named: Names) -> Iterator[Rescale]:
+    size = scale.origin if isinstance(scale.origin, Node) else None
+    if size is None or size_polynomial(size).is_constant:
+        return
+    expr = _expr_of(size_polynomial(size), named)
+    for tensor, rows in scale.rows.items():
+        yield Rescale(tensor, expr, -scale.power, rows)
 
 
 def _costs(found: Found, named: Names, axes: Sequence[Axis]) -> dict[str, tuple[Term, ...]]:

@@ -218,6 +218,8 @@ WATCHED: dict[Any, Extractor] = {
     F.conv_transpose1d: _groups(6),
     F.conv_transpose2d: _groups(6),
     F.conv_transpose3d: _groups(6),
+    torch.channel_shuffle: _groups(1),
+    torch.native_channel_shuffle: _groups(1),
     F.group_norm: _group_norm,
     torch.group_norm: _group_norm,
     F.layer_norm: _layer_norm,

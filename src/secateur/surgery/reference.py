@@ -211,7 +211,7 @@ def _group_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -
 
 def _batch_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
     """Only where statistics come from the batch; a cut dimension holds weights then (weight standardisation)."""
-    x, weight, bias, eps = args[0], args[1], args[2], args[-1] if isinstance(args[-1], float) else args[-2]
+    x, weight, bias, eps = args[0], args[1], args[2], args[-1]
     mean = _kept_mean(x, removed, dims)
     variance = _kept_mean((x - mean) ** 2, removed, dims)
     shape = [1, x.shape[1]] + [1] * (x.dim() - 2)

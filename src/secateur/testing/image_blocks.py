@@ -500,7 +500,7 @@ class Normalised(Block):
 
     def __init__(self, rng: Random, channels: int, out: int) -> None:
         super().__init__(rng, channels, out)
-        self.how = rng.choice(["softmax", "normalize", "norm", "standard", "var", "max", "logsumexp"])
+        self.how = rng.choice(["softmax", "normalize", "norm", "standard", "var", "std", "std_mean", "max", "logsumexp"])
         self.first = _conv(rng, channels, 2 * _width(rng))
         self.last = _conv(rng, self.first.out_channels, out, 1)
 
@@ -517,6 +517,11 @@ class Normalised(Block):
             y = centred / (centred.pow(2).mean(1, keepdim=True) + 1e-5).sqrt()
         elif self.how == "var":
             y = y / (y.var(1, keepdim=True) + 0.1)
+        elif self.how == "std":
+            y = y / (y.std(1) + 0.1)[:, None]
+        elif self.how == "std_mean":
+            std, mean = torch.std_mean(y, dim=1, keepdim=True, correction=0)
+            y = (y - mean) / (std + 0.1)
         elif self.how == "max":
             y = y - y.max(dim=1, keepdim=True).values
         else:

@@ -281,6 +281,7 @@ def pixel_unshuffle(t: Tracker, op: Op) -> Dims:
 def channel_shuffle(t: Tracker, op: Op) -> Dims:
     batch, channels, *space = t.of(op, 0)
     group, inner = t.split(channels, [op.args[1], channels.size // op.args[1]], op)
+    t.pieces_of(op, [group])
     return [batch, merge([inner, group]), *space]
 
 
