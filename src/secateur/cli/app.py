@@ -1,0 +1,100 @@
+"""The command `secateur`: its verbs, exit codes and the two streams.
+
+stdout holds only results, stderr everything else. Exit codes: 0 done, 1 failed unexpectedly, 2 bad input, 3 finished
+but the verification did not hold, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from secateur import __version__
+from secateur.cli import demo, evaluate, finetune, inspect, prune, train, verify
+from secateur.cli import list as listing
+from secateur.cli.command import command_of
+from secateur.cli.outcome import Outcome, as_json
+
+DONE, FAILED, BAD_INPUT, UNVERIFIED, INTERRUPTED = 0, 1, 2, 3, 130
+VERBS = {
+    "demo": demo,
+    "inspect": inspect,
+    "train": train,
+    "prune": prune,
+    "finetune": finetune,
+    "evaluate": evaluate,
+    "verify": verify,
+    "list": listing,
+}
+
+app = typer.Typer(
+    help="Make PyTorch networks physically smaller, and prove that the result is what was asked for.",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"secateur {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def secateur(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Options of the command itself; each verb has its own."""
+
+
+for _name, _verb in VERBS.items():
+    app.command(_name, help=_verb.run.__doc__)(command_of(_name, _verb.Options, _verb.run))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one verb, write its result to stdout or its error to stderr, and return the exit code."""
+    in_json = "--json" in arguments
+    try:
+        outcome = app(list(arguments) or ["--help"], prog_name="secateur", standalone_mode=False)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED, in_json=in_json)
+    except Exception as error:
+        if os.environ.get("SECATEUR_DEBUG"):
+            traceback.print_exc()
+        return _fail(*_explained(error), in_json=in_json)
+    if not isinstance(outcome, Outcome):
+        return DONE
+    sys.stdout.write(as_json(outcome.record) if in_json else outcome.text.rstrip("\n"))
+    sys.stdout.write("\n")
+    return DONE if outcome.verified else UNVERIFIED
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    from secateur.spec import SecateurError
+
+    if isinstance(error, SecateurError):
+        return str(error), BAD_INPUT
+    usage = getattr(error, "format_message", None)
+    if usage is not None:
+        return f"{usage()} (secateur VERB --help lists the options)", BAD_INPUT
+    return (
+        f"failed unexpectedly: {type(error).__name__}: {error}; this is a bug in Secateur or in the model's code "
+        "(run again with SECATEUR_DEBUG=1 for the traceback)"
+    ), FAILED
+
+
+def _fail(message: str, code: int, *, in_json: bool) -> int:
+    sys.stderr.write(f"secateur: {message}\n")
+    if in_json:
+        sys.stdout.write(as_json({"error": message}) + "\n")
+    return code

@@ -1,0 +1,54 @@
+"""From a dataclass of options and a function to a verb of the command line.
+
+Each field is one option: `round_to: Annotated[int, Option(help="...")] = 1` is `--round-to`. An option that is not
+given is None on its way in, so that a recipe can fill it before the field's default does.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import MISSING, Field, fields
+from inspect import Parameter, Signature
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+
+from secateur.cli.options import Common
+from secateur.cli.outcome import Outcome
+
+O = TypeVar("O", bound=Common)  # noqa: E741
+
+
+def command_of(verb: str, options: type[O], run: Callable[[O], Outcome]) -> Callable[..., Outcome]:
+    """The function that typer calls with one value per field."""
+
+    def call(**given: Any) -> Outcome:
+        from secateur.cli.recipe import resolved
+        from secateur.cli.session import prepare
+
+        explicit = {name: value for name, value in given.items() if value not in (None, [])}
+        settings = resolved(verb, options, explicit)
+        with redirect_stdout(sys.stderr):
+            prepare(settings)
+            return run(settings)
+
+    call.__name__ = verb
+    call.__signature__ = Signature(list(_parameters(options)))  # type: ignore[attr-defined]
+    return call
+
+
+def _parameters(options: type[Common]) -> Iterator[Parameter]:
+    """The verb's own options first, those that all verbs share last."""
+    hints = get_type_hints(options, include_extras=True)
+    shared = {field.name for field in fields(Common)}
+    for field in sorted(fields(options), key=lambda field: field.name in shared):
+        kind, option = get_args(hints[field.name])
+        shown = copy.copy(option)
+        shown.help = f"{option.help}{_shown_default(field)}"
+        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, shown])
+
+
+def _shown_default(field: Field[Any]) -> str:
+    default = field.default
+    return "" if default is MISSING or default is None or isinstance(default, bool) else f" [{default}]"

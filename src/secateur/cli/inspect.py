@@ -1,0 +1,122 @@
+"""`secateur inspect`: what may be cut, what may not, and why, on one screen."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from secateur.cli.options import ModelOptions
+from secateur.cli.outcome import Outcome
+from secateur.cli.tables import shown, table
+
+if TYPE_CHECKING:
+    from secateur.cli.opening import Opened
+    from secateur.spec import Axis, Structure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ModelOptions):
+    """Options of `inspect`."""
+
+    why: Annotated[bool, Option("--why", help="Every axis that stays whole, with place, reason and cure.")] = False
+    format: Annotated[str, Option(help="text, or json for the whole structure record.")] = "text"
+
+
+def run(options: Options) -> Outcome:
+    """Show what may be cut, what may not, and why."""
+    from secateur.cli.opening import look_up
+    from secateur.spec import SecateurError
+    from secateur.structure import trace
+
+    if options.format not in ("text", "json"):
+        raise SecateurError(f"--format {options.format}: expected text or json")
+    opened = look_up(options).build()
+    structure = trace(opened.model, opened.inputs)
+    if options.format == "json":
+        return Outcome(json.loads(structure.to_json()), structure.to_json(indent=1))
+    summary = _summary(structure, opened)
+    return Outcome(summary, _text(summary, structure, why=options.why))
+
+
+def _summary(structure: Structure, opened: Opened) -> dict[str, Any]:
+    from secateur.cost import network_costs
+
+    chosen = [axis for axis in structure.axes if axis.chosen]
+    return {
+        "model": opened.source["name"],
+        "class": structure.model,
+        **network_costs(structure),
+        "axes": len(structure.axes),
+        "prunable_axes": len(structure.prunable),
+        "prunable_share": structure.prunable_share(),
+        "chosen": dict(Counter(axis.role for axis in chosen)),
+        "whole": [_reason(code, axes) for code, axes in _by_code(structure).items()],
+        "ties": [{"axes": [name for name, _ in tie.members], "reason": tie.reason} for tie in structure.ties],
+        "notes": list(structure.notes),
+    }
+
+
+def _by_code(structure: Structure) -> dict[str, list[Axis]]:
+    """Axes that stay whole by reason code, the commonest first."""
+    found: dict[str, list[Axis]] = {}
+    for axis in structure.axes:
+        if axis.pin is not None:
+            found.setdefault(axis.pin.code, []).append(axis)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def _reason(code: str, axes: list[Axis]) -> dict[str, Any]:
+    first = axes[0]
+    assert first.pin is not None
+    cure = next((axis.pin.cure for axis in axes if axis.pin is not None and axis.pin.cure), "")
+    return {
+        "code": code,
+        "count": len(axes),
+        "example": first.name,
+        "detail": first.pin.detail,
+        "where": first.pin.where,
+        "cure": cure,
+    }
+
+
+def _text(summary: dict[str, Any], structure: Structure, *, why: bool) -> str:
+    keys = ("param_count", "macs", "size_bytes", "activation_bytes")
+    roles = ", ".join(f"{count} {role}" for role, count in summary["chosen"].items()) or "none"
+    lines = [
+        f"{summary['model']} ({summary['class']})",
+        table([(key, shown(summary[key])) for key in keys]),
+        "",
+        f"{summary['axes']} axes, {summary['prunable_axes']} may be cut; {summary['prunable_share']:.1%} of the "
+        "parameters touch one of these",
+        f"cut by default: {roles}",
+    ]
+    lines += [f"tied: {_few(tie['axes'])}: {tie['reason']}" for tie in summary["ties"]]
+    lines += ["", "what stays whole, and why:"] if summary["whole"] else []
+    lines += [_every(axis) for axis in structure.axes if axis.pin] if why else _grouped(summary["whole"])
+    lines += [f"note: {text}" for text in summary["notes"]]
+    return "\n".join(lines)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _grouped(reasons: list[dict[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    for reason in reasons:
+        where = f" ({reason['where']})" if reason["where"] else ""
+        lines.append(f"  {reason['code']} x {reason['count']}: {reason['example']}: {reason['detail']}{where}")
+        if reason["cure"]:
+            lines.append(f"    cure: {reason['cure']}")
+    return lines
+
+
+def _every(axis: Axis) -> str:
+    assert axis.pin is not None
+    where = f" ({axis.pin.where})" if axis.pin.where else ""
+    cure = f"; cure: {axis.pin.cure}" if axis.pin.cure else ""
+    return f"  {axis.name} [{axis.size}] {axis.pin.code}: {axis.pin.detail}{where}{cure}"

@@ -1,0 +1,71 @@
+"""`secateur list`: what there is to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+from typer import Argument
+
+from secateur.cli.options import Common
+from secateur.cli.outcome import Outcome
+
+Lines = Iterable[tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Common):
+    """Options of `list`."""
+
+    what: Annotated[str | None, Argument(metavar="WHAT", help="criteria, allocators, models, data or budgets.")] = None
+
+
+def _criteria() -> Lines:
+    from secateur.score import CRITERIA
+
+    return CRITERIA.describe()
+
+
+def _allocators() -> Lines:
+    from secateur.allocate import ALLOCATORS
+
+    return ALLOCATORS.describe()
+
+
+def _models() -> Lines:
+    from secateur.models import list_models
+
+    return list_models()
+
+
+def _data() -> Lines:
+    from secateur.data import list_data
+
+    return list_data()
+
+
+def _budgets() -> Lines:
+    from secateur.spec import UNITS
+
+    return ((unit.name, unit.description) for unit in UNITS.values())
+
+
+LISTS: dict[str, Callable[[], Lines]] = {
+    "criteria": _criteria,
+    "allocators": _allocators,
+    "models": _models,
+    "data": _data,
+    "budgets": _budgets,
+}
+
+
+def run(options: Options) -> Outcome:
+    """Show what there is to choose from. One line each: criteria, allocators, models, data, budgets."""
+    from secateur.spec import RegistryError
+
+    if options.what not in LISTS:
+        raise RegistryError(f"cannot list {options.what or 'nothing'}; name one of: {', '.join(LISTS)}")
+    found = dict(LISTS[options.what]())
+    width = max(len(name) for name in found)
+    return Outcome(found, "\n".join(f"{name.ljust(width)}  {line}" for name, line in found.items()))

@@ -1,0 +1,18 @@
+"""The metrics of one network, under the keys of docs/glossary.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from secateur.cli.opening import Opened
+from secateur.cost import measure_latency, network_costs
+from secateur.data import ImageSet
+from secateur.structure import trace
+from secateur.train import evaluate
+
+
+def measured(opened: Opened, data: ImageSet, *, latency: bool = False) -> dict[str, Any]:
+    """Accuracy, loss, costs of one forward, and where asked for its time."""
+    found = {**evaluate(opened.model, data, device=opened.device)}
+    found |= network_costs(trace(opened.model, opened.inputs))
+    return found | (measure_latency(opened.model, opened.inputs) if latency else {})

@@ -1,0 +1,157 @@
+"""From MODEL and `--data` to a network, its example inputs and its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from secateur.cli.options import DataOptions, ModelOptions
+from secateur.data import ImageSet, Split, open_data
+from secateur.loading import SAFE_SOURCES, load
+from secateur.models import (
+    Inputs,
+    Shape,
+    build_model,
+    example_inputs,
+    list_models,
+    load_weights,
+    natural_input_shape,
+)
+from secateur.spec import DataError, ModelError, SecateurError, StoreError
+from secateur.store import read_manifest
+from secateur.train.outputs import logits_of
+
+
+@dataclass(frozen=True)
+class Target:
+    """MODEL, looked up but not built: what to build it from, and the images that it reads."""
+
+    name: str
+    """For `build_model`."""
+    folder: Path | None
+    """Where its weights and plans are, for a folder that Secateur saved."""
+    input_shape: Shape | None
+    """None where only the data can tell."""
+    asked_shape: Shape | None
+    """What the user or the folder asked for, as opposed to the model's natural shape."""
+    num_classes: int | None
+    weights: Path | None
+    seed: int
+    device: str
+
+    def images(self, options: DataOptions, split: str) -> ImageSet:
+        """One split of `--data`, in the shape that the model reads."""
+        if options.data is None:
+            raise DataError("no data given; name some with --data, for example --data digits (secateur list data)")
+        return open_data(
+            options.data, cast(Split, split), input_shape=self.input_shape, limit=options.limit, seed=options.seed
+        )
+
+    def build(self, data: ImageSet | None = None) -> Opened:
+        """The network, with as many classes as the data has where nobody said otherwise.
+
+        Raises ModelError where it does not give one score per class of the data.
+        """
+        own_classes = self.folder is not None or self.name.startswith("hf:")
+        classes = len(data.classes) if data is not None and self.num_classes is None and not own_classes else None
+        num_classes = self.num_classes if classes is None else classes
+        shape = self.input_shape or (data.input_shape if data is not None else None)
+        build_shape = self.asked_shape or (shape if self.input_shape is None else None)
+        model = build_model(self.name, num_classes=num_classes, input_shape=build_shape, seed=self.seed)
+        if self.folder is not None:
+            model = load(self.folder, model)
+        if self.weights is not None:
+            load_weights(model, self.weights)
+        model = model.eval().to(self.device)
+        if data is not None:
+            _check_classes(model, data, self.name)
+        source = {"name": self.name, "num_classes": num_classes, "input_shape": list(shape) if shape else None}
+        inputs = example_inputs(self.name, input_shape=shape)
+        return Opened(model, inputs, {key: value for key, value in source.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network that is ready to be used."""
+
+    model: nn.Module
+    """In eval mode, on the device that was asked for."""
+    inputs: Inputs
+    """Of one forward, batch 1."""
+    source: dict[str, Any]
+    """How to build it again, for the manifest of a folder."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.model.parameters()).device
+
+
+def look_up(options: ModelOptions) -> Target:
+    """Find out what MODEL is; builds nothing."""
+    if not options.model:
+        raise ModelError("no model given; name one (secateur list models) or give a folder that Secateur saved")
+    asked = _parsed_shape(options.input_shape)
+    folder = _as_folder(options.model)
+    saved = _saved_source(folder, options.factory) if folder is not None else {"name": options.model}
+    if asked is None and saved.get("input_shape"):
+        asked = tuple(saved["input_shape"])
+    name = saved["name"]
+    return Target(
+        name=name,
+        folder=folder,
+        input_shape=asked or natural_input_shape(name),
+        asked_shape=asked,
+        num_classes=options.num_classes if options.num_classes is not None else saved.get("num_classes"),
+        weights=options.weights,
+        seed=options.seed,
+        device=options.device,
+    )
+
+
+def _as_folder(model: str) -> Path | None:
+    """MODEL as a folder: a path that exists or looks like one, unless a model has that name."""
+    path = Path(model)
+    if ":" in model or model in dict(list_models()):
+        return None
+    return path if path.is_dir() or len(path.parts) > 1 else None
+
+
+def _saved_source(folder: Path, factory: str | None) -> dict[str, Any]:
+    source = dict(read_manifest(folder).source)
+    if factory is not None:
+        return {**source, "name": factory}
+    name = source.get("name")
+    if not name or (":" in name and not name.startswith(SAFE_SOURCES)):
+        raise StoreError(
+            f"{folder} holds a model that was built by code of yours{f' ({name})' if name else ''}; say by which: "
+            f"--factory {name or 'package.module:factory'}"
+        )
+    return source
+
+
+def _parsed_shape(text: str | None) -> Shape | None:
+    if text is None:
+        return None
+    try:
+        channels, height, width = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise SecateurError(f"--input-shape {text}: expected C,H,W, for example 3,32,32") from error
+    if min(channels, height, width) < 1:
+        raise SecateurError(f"--input-shape {text}: every number must be at least 1")
+    return channels, height, width
+
+
+def _check_classes(model: nn.Module, data: ImageSet, name: str) -> None:
+    images, _ = next(data.batches(1, device=next(model.parameters()).device))
+    with torch.no_grad():
+        given = logits_of(model(images)).shape[1]
+    if given != len(data.classes):
+        raise ModelError(
+            f"{name} gives {given} scores per image, but {data.name} has {len(data.classes)} classes; "
+            "take other data, or a model for these"
+        )

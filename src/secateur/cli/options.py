@@ -1,0 +1,97 @@
+"""Options that several verbs share, one small dataclass per subject; a verb inherits those that it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from typer import Argument, Option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every verb takes."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    seed: Annotated[int, Option(help="Seed of everything random.")] = 0
+    device: Annotated[str, Option(help="Where the model runs: cpu, cuda, cuda:1, ...")] = "cpu"
+    threads: Annotated[int | None, Option(help="CPU threads; torch decides when not given.")] = None
+    recipe: Annotated[Path | None, Option(metavar="FILE.yaml", help="Values for these options; options win.")] = None
+    json: Annotated[bool, Option("--json", help="Print exactly one JSON object on stdout.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(Common):
+    """Which network."""
+
+    model: Annotated[
+        str | None,
+        Argument(
+            metavar="MODEL",
+            help="A built-in name (secateur list models), torchvision:NAME, timm:NAME, hf:DIR, package.module:factory, "
+            "or a folder that Secateur saved.",
+        ),
+    ] = None
+    factory: Annotated[
+        str | None, Option(metavar="package.module:factory", help="Builds the original of a saved folder.")
+    ] = None
+    weights: Annotated[Path | None, Option(metavar="FILE.safetensors", help="Weights to load.")] = None
+    input_shape: Annotated[str | None, Option(metavar="C,H,W", help="Shape of one image.")] = None
+    num_classes: Annotated[int | None, Option(help="Classes of the model; those of --data when not given.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Common):
+    """Which images."""
+
+    data: Annotated[str | None, Option(metavar="SPEC", help="Images: digits, mnist, cifar10, folder:DIR, ...")] = None
+    limit: Annotated[int | None, Option(help="Read at most so many images of a split, drawn with --seed.")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOptions(Common):
+    """Where the result goes."""
+
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="Folder for the result; it appears whole or not at all.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutOptions(Common):
+    """How much goes, and how that is decided."""
+
+    budget: Annotated[
+        list[str], Option(metavar="UNIT=VALUE", help="What the result may cost, e.g. macs=0.5; may be repeated.")
+    ] = field(default_factory=list)
+    criterion: Annotated[str, Option(help="How channels are scored (secateur list criteria).")] = "l2"
+    allocator: Annotated[str, Option(help="How the budget is spread (secateur list allocators).")] = "uniform"
+    round_to: Annotated[int, Option(help="Kept counts are multiples of this.")] = 1
+    min_keep: Annotated[int, Option(help="Channels that every layer keeps at least.")] = 1
+    max_remove_ratio: Annotated[float, Option(help="Share of each layer's channels that may go at most.")] = 1.0
+    ignore: Annotated[
+        list[str], Option(metavar="SELECTOR", help="Leave whole: a module, re:PATTERN, or module type; repeatable.")
+    ] = field(default_factory=list)
+    target: Annotated[list[str], Option(metavar="SELECTOR", help="Cut these alone; may be repeated.")] = field(
+        default_factory=list
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(ModelOptions, DataOptions, OutOptions):
+    """How to train."""
+
+    epochs: Annotated[int, Option(help="Rounds through the training images.")] = 10
+    lr: Annotated[float, Option(help="Largest learning rate.")] = 0.05
+    batch_size: Annotated[int, Option(help="Images per step.")] = 128
+    schedule: Annotated[str, Option(help="Learning rate over time: one-cycle, cosine or constant.")] = "one-cycle"
+    optimizer: Annotated[str, Option(help="sgd or adamw.")] = "sgd"
+    momentum: Annotated[float, Option(help="Of sgd.")] = 0.9
+    weight_decay: Annotated[float, Option(help="L2 penalty on the weights.")] = 5e-4
+    augment: Annotated[bool, Option("--augment", help="Shift images at random, and mirror them where that fits.")] = (
+        False
+    )
+    max_steps: Annotated[int | None, Option(help="Stop after so many steps.")] = None
+    checkpoint_dir: Annotated[Path | None, Option(metavar="DIR", help="Resume from here after an interruption.")] = None

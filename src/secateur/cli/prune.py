@@ -1,0 +1,136 @@
+"""`secateur prune`: a physically smaller network within a budget, with its proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from secateur.cli.options import CutOptions, DataOptions, ModelOptions, OutOptions
+from secateur.cli.outcome import Outcome
+from secateur.cli.tables import before_and_after
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from secateur.cli.opening import Opened
+    from secateur.data import ImageSet
+    from secateur.pipeline import PruneResult
+    from secateur.spec import Verification
+
+PROOF_IMAGES = 32
+"""Real images that the result is compared with the reference on, besides the random example."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ModelOptions, DataOptions, CutOptions, OutOptions):
+    """Options of `prune`."""
+
+    verify: Annotated[bool, Option("--verify/--no-verify", help="Compare with the reference (default).")] = True
+    latency: Annotated[bool, Option("--latency", help="Measure the time of one forward, too.")] = False
+
+
+def run(options: Options) -> Outcome:
+    """Cut a network down to a budget. The result is proved against the reference and saved to --out."""
+    from secateur.cli.opening import look_up
+    from secateur.cli.saving import save
+    from secateur.cli.session import note
+    from secateur.spec import BudgetError, parse_budgets
+    from secateur.store import demand_free
+
+    if not options.budget:
+        raise BudgetError("no budget given; name one, for example --budget macs=0.5 (secateur list budgets)")
+    parse_budgets(options.budget)
+    if options.out is not None:
+        demand_free(options.out)
+    target = look_up(options)
+    data = target.images(options, "test") if options.data is not None else None
+    opened = target.build(data)
+    note(f"pruning {target.name} to {', '.join(options.budget)}")
+    result = _pruned(opened, options, data)
+    proof = _proof(opened, result, data) if options.verify else None
+    if options.out is None:
+        note("nothing was saved; --out DIR saves the result")
+    else:
+        save(
+            "prune",
+            options,
+            result.model,
+            out=options.out,
+            source=opened.source,
+            before=result.before,
+            after=result.after,
+            verification=proof,
+        )
+    return _outcome(options, result, proof)
+
+
+def _pruned(opened: Opened, options: Options, data: ImageSet | None) -> PruneResult:
+    from secateur.pipeline import PruneConfig, prune
+
+    config = PruneConfig(
+        criterion=options.criterion,
+        allocator=options.allocator,
+        round_to=options.round_to,
+        min_keep=options.min_keep,
+        max_remove_ratio=options.max_remove_ratio,
+        ignore=tuple(options.ignore),
+        targets=tuple(options.target),
+        seed=options.seed,
+    )
+
+    def evaluate(model: nn.Module) -> Mapping[str, Any]:
+        return _metrics(model, opened, data, latency=options.latency)
+
+    return prune(
+        opened.model,
+        opened.inputs,
+        budget=options.budget,
+        evaluate=evaluate,
+        verify=options.verify,
+        config=config,
+    )
+
+
+def _metrics(model: nn.Module, opened: Opened, data: ImageSet | None, *, latency: bool) -> dict[str, Any]:
+    from secateur.cost import measure_latency
+    from secateur.train import evaluate
+
+    found: dict[str, Any] = evaluate(model, data, device=opened.device) if data is not None else {}
+    return found | (measure_latency(model, opened.inputs) if latency else {})
+
+
+def _proof(opened: Opened, result: PruneResult, data: ImageSet | None) -> Verification | None:
+    """The worse of two comparisons: on random inputs, and on the first real images."""
+    from secateur.surgery import verify
+
+    if data is None or result.verification is None:
+        return result.verification
+    images, _ = next(data.batches(PROOF_IMAGES, device=opened.device))
+    on_data = verify(opened.model, result.model, result.plan, images)
+    return max(result.verification, on_data, key=lambda proof: proof.relative_diff)
+
+
+def _outcome(options: Options, result: PruneResult, proof: Verification | None) -> Outcome:
+    lines = [before_and_after(result.before, result.after)]
+    if proof is not None:
+        state = "verified" if proof.ok else "NOT VERIFIED"
+        lines.append(f"{state}: differs from the reference by {proof.relative_diff:.1e} of the output's scale")
+    if options.out is not None:
+        lines.append(f"saved to {options.out}")
+    record = {
+        "before": result.before,
+        "after": result.after,
+        "verification": as_record(proof),
+        "out": None if options.out is None else str(options.out),
+    }
+    return Outcome(record, "\n".join(lines), verified=proof is None or proof.ok)
+
+
+def as_record(proof: Verification | None) -> dict[str, Any] | None:
+    """For `--json`."""
+    if proof is None:
+        return None
+    return {"max_abs_diff": proof.max_abs_diff, "relative_diff": proof.relative_diff, "ok": proof.ok}

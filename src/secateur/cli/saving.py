@@ -1,0 +1,50 @@
+"""Results that are saved: the folder with its run record and the recipe that makes it again."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from secateur.cli.options import Common
+from secateur.cli.recipe import FILE_NAME, as_recipe, as_record
+from secateur.spec import RunRecord, SecateurError, Verification
+from secateur.store import demand_free, save_folder
+
+
+def demand_out(out: Path | None) -> Path:
+    """The folder of `--out`, found free before any work is done."""
+    if out is None:
+        raise SecateurError("nowhere to save the result; name a folder with --out DIR")
+    demand_free(out)
+    return out
+
+
+def save(
+    verb: str,
+    options: Common,
+    model: nn.Module,
+    *,
+    out: Path,
+    source: Mapping[str, Any],
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    verification: Verification | None = None,
+    stages: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write the folder."""
+    run = RunRecord(
+        verb=verb,
+        model=f"{type(model).__module__}.{type(model).__qualname__}",
+        before=before,
+        after=after,
+        verification=verification,
+        options=as_record(options),
+        stages=tuple(stages),
+        environment={"torch": torch.__version__, "python": platform.python_version()},
+    )
+    save_folder(model, out, run=run, source=source, texts={FILE_NAME: as_recipe(verb, options)})

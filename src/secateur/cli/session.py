@@ -1,0 +1,29 @@
+"""What holds for the whole run of a verb: threads, device, notes on stderr."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from secateur.cli.options import Common
+from secateur.spec import SecateurError
+
+
+def note(text: str) -> None:
+    """Tell the user what is going on, on stderr."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def prepare(settings: Common) -> None:
+    """Apply `--threads`; raise SecateurError for a device that is not there."""
+    if settings.threads is not None:
+        if settings.threads < 1:
+            raise SecateurError(f"--threads {settings.threads}: at least one is needed")
+        torch.set_num_threads(settings.threads)
+    try:
+        torch.empty(0, device=settings.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SecateurError(f"--device {settings.device} cannot be used here: {reason}; try --device cpu") from error
