@@ -516,9 +516,9 @@ class Normalised(Block):
             centred = y - y.mean(1, keepdim=True)
             y = centred / (centred.pow(2).mean(1, keepdim=True) + 1e-5).sqrt()
         elif self.how == "var":
-            y = y / (y.var(1, keepdim=True) + 0.1)
+            y = y / (y.var(1, keepdim=True, correction=0) + 0.1)
         elif self.how == "std":
-            y = y / (y.std(1) + 0.1)[:, None]
+            y = y / (y.std(1, correction=0) + 0.1)[:, None]
         elif self.how == "std_mean":
             std, mean = torch.std_mean(y, dim=1, keepdim=True, correction=0)
             y = (y - mean) / (std + 0.1)

@@ -59,7 +59,7 @@ class ImageNet(nn.Module):
         if self.how == "flatten":
             flat = torch.flatten(pooled, 1)
         elif self.how == "view":
-            flat = pooled.view(pooled.size(0), -1)
+            flat = pooled.contiguous().view(pooled.size(0), -1)
         elif self.how == "reshape":
             flat = pooled.reshape(x.shape[0], x.shape[1] * self.space**2)
         else:

@@ -1,0 +1,35 @@
+"""Random plans: any number of indices of any prunable axes, whatever a criterion or an allocator would choose."""
+
+from __future__ import annotations
+
+from random import Random
+
+from secateur.spec import Plan, Structure
+from secateur.spec.plan import Indices
+
+
+def random_plan(structure: Structure, seed: int, *, only_chosen: bool = False, share: float = 0.8) -> Plan:
+    """A plan that cuts about `share` of the axes to random counts; tied axes keep their ratio.
+
+    only_chosen: leave the axes alone that are not pruned by default.
+    """
+    rng = Random(f"plan {seed}")
+    tied = {name: tie.members for tie in structure.ties for name, _ in tie.members}
+    kept: dict[str, Indices] = {}
+    for axis in structure.axes:
+        members = tied.get(axis.name, ((axis.name, 1),))
+        if members[0][0] != axis.name or rng.random() > share:
+            continue
+        own = [structure.axis[name] for name, _ in members]
+        if any(member.pin is not None or (only_chosen and not member.chosen) for member in own):
+            continue
+        count = rng.randint(1, min(member.size // multiple for member, (_, multiple) in zip(own, members, strict=True)))
+        for member, (name, multiple) in zip(own, members, strict=True):
+            kept[name] = _indices(rng, structure, member.size, count * multiple, member.within)
+    return Plan(structure, kept, {"made_by": "random_plan", "seed": seed})
+
+
+def _indices(rng: Random, structure: Structure, size: int, count: int, within: str | None) -> Indices:
+    if within is None:
+        return tuple(sorted(rng.sample(range(size), count)))
+    return tuple(tuple(sorted(rng.sample(range(size), count))) for _ in range(structure.sizes[within]))
