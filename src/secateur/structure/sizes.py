@@ -176,8 +176,8 @@ def _repeat_interleave(call: Call, known: Dimensions) -> Iterator[Pair]:
     count = _argument(call, 1, "repeats")
     for op in call.ops:
         if isinstance(count, int) and op.target._schema.name == "aten::expand":
-            dims = known.dims(op.outputs[0])
-            yield from ((count, node) for node, size in zip(dims, op.args[1], strict=False) if size == count)
+            before, after = known.dims(op.args[0].id), known.dims(op.outputs[0])
+            yield from ((count, new) for old, new in zip(before, after, strict=False) if old.size == 1 < new.size == count)
 
 
 def _sizes_first(first: int, *functions: Any) -> dict[Any, Extractor]:
