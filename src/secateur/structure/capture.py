@@ -145,7 +145,7 @@ def _remember_items(path: str, name: str, values: Sequence[Any]) -> list[Any]:
 
 
 def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.device) -> Any:
-    ledger = Ledger()
+    ledger = recorder.ledger
     fastpath = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(_quiet_randomness(device))
@@ -200,6 +200,7 @@ class _Recorder(TorchDispatchMode):
         self.program = Program(device=device)
         self.stack: list[str] = [""]
         self.call: Call | None = None
+        self.ledger = Ledger()
         self.made: set[int] = set()
         """Tensors that are named, given, or were made by a recorded operator; any other is a constant of the code."""
         self._numbers: dict[int, int] = {}
@@ -265,6 +266,8 @@ class _Calls(TorchFunctionMode):
         keywords = kwargs or {}
         if func == _SHAPE_GETTER or func is torch.Tensor.size:
             return self._shape(func, args, keywords)
+        if func is torch.tensor or func is torch.as_tensor:
+            self._note_numbers(args)
         if self.recorder.call is not None or not _is_watched(func, args):
             return func(*args, **keywords)
         recorder = self.recorder
@@ -278,6 +281,13 @@ class _Calls(TorchFunctionMode):
         call.result = recorder.encode(output)
         recorder.program.calls.append(call)
         return output
+
+    def _note_numbers(self, args: Any) -> None:
+        """A size that becomes a value of a tensor is a number that the code computes with."""
+        values = args[0] if isinstance(args[0], list | tuple) else args[:1]
+        for value in values:
+            if isinstance(value, SizeInt | SizeFloat):
+                self.recorder.ledger.number_uses.append((value.origin, where()))
 
     def _shape(self, func: Any, args: Any, keywords: Any) -> Any:
         plain = func(*args, **keywords)
