@@ -16,10 +16,16 @@ from secateur.cli.outcome import Outcome
 class Options(Common):
     """Options of `demo`."""
 
-    seeds: Annotated[int, Option(help="Networks to train, from --seed on.")] = 3
+    repeats: Annotated[int, Option(help="Networks to train, with seeds from --seed on.")] = 3
+    epochs: Annotated[int, Option(help="Rounds of training; half as many of retraining.")] = 16
     out: Annotated[Path, Option(metavar="DIR", help="Folder for demo.json and the networks.")] = Path("demo-out")
 
 
 def run(options: Options) -> Outcome:
     """Compare four ways to prune a small network. Channels or single weights, retrained or not, offline in a minute."""
-    raise NotImplementedError
+    from secateur.cli.comparison import compare, demand_free, summary, write
+
+    demand_free(options.out)
+    rows = compare(range(options.seed, options.seed + options.repeats), options.epochs, options.device, options.out)
+    record = write(options.out, rows, options)
+    return Outcome(record, f"{summary(rows)}\n\nsaved to {options.out}")

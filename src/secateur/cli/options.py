@@ -54,9 +54,9 @@ class DataOptions(Common):
 class OutOptions(Common):
     """Where the result goes."""
 
-    out: Annotated[
-        Path | None, Option(metavar="DIR", help="Folder for the result; it appears whole or not at all.")
-    ] = None
+    out: Annotated[Path | None, Option(metavar="DIR", help="Folder for the result, written whole or not at all.")] = (
+        None
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ def magnitude_masks(
 ) -> dict[str, Tensor]:
     """Masks that remove the weights of smallest magnitude (Han et al. 2015); the model is not changed.
 
-    sparsity: share of the prunable weights that is removed, in [0, 1): `round(sparsity * count)` exactly, of all weights
-    together (`global`) or of each parameter (`layer`). Ties keep the weight that comes first.
+    sparsity: share of the prunable weights that is removed, in [0, 1): exactly `round(sparsity * count)`, of all
+    weights together (`global`) or of each parameter (`layer`). Ties keep the weight that comes first.
     Raises BudgetError for another share, ScoreError for weights that are not finite.
     """
     Budget("sparsity", sparsity)
