@@ -188,7 +188,7 @@ class GraphNet(nn.Module):
 
 def _image(rng: Random, blocks: list[type[Block]]) -> tuple[nn.Module, tuple[Tensor, ...], tuple[str, ...]]:
     model = ImageNet(rng, blocks)
-    return model, (torch.randn(2, 3, 8, 8),), ("head.0.weight", *_free(model, "blocks"))
+    return model, (torch.randn(2, 3, 9, 9),), ("head.0.weight", *_free(model, "blocks"))
 
 
 def _text(rng: Random, blocks: list[type[Block]]) -> tuple[nn.Module, tuple[Tensor, ...], tuple[str, ...]]:

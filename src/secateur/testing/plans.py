@@ -24,6 +24,8 @@ def random_plan(structure: Structure, seed: int, *, only_chosen: bool = False, s
         if any(member.pin is not None or (only_chosen and not member.chosen) for member in own):
             continue
         count = rng.randint(1, min(member.size // multiple for member, (_, multiple) in zip(own, members, strict=True)))
+        if count * members[0][1] == own[0].size:
+            continue
         for member, (name, multiple) in zip(own, members, strict=True):
             kept[name] = _indices(rng, structure, member.size, count * multiple, member.within)
     return Plan(structure, kept, {"made_by": "random_plan", "seed": seed})
