@@ -8,17 +8,14 @@ from typing import Any
 from torch import nn
 
 from secateur.spec import ModelError, StoreError
-from secateur.store import load_into, read_manifest
-
-SAFE_SOURCES = ("torchvision:", "timm:", "hf:")
-"""Prefixes that a folder may ask to be built from; a factory in somebody's module runs only when the caller names it."""
+from secateur.store import SAFE_SOURCES, load_into, read_manifest
 
 
 def load(directory: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The saved model in eval mode, bit for bit.
 
-    model: a fresh instance of the original, which is turned into the saved one; not needed for networks that Secateur can
-    build by name. Raises StoreError when the folder is damaged or belongs to another model.
+    model: a fresh instance of the original, which is turned into the saved one; not needed for networks that Secateur
+    can build by name. Raises StoreError when the folder is damaged or belongs to another model.
     """
     manifest = read_manifest(directory)
     original = model if model is not None else _build(directory, dict(manifest.source))
@@ -30,7 +27,9 @@ def _build(directory: str | Path, source: dict[str, Any]) -> nn.Module:
 
     name = source.get("name", "")
     if not isinstance(name, str) or not name:
-        raise StoreError(f"{directory} does not say how to build its model; call load({str(directory)!r}, MyModel(...))")
+        raise StoreError(
+            f"{directory} does not say how to build its model; call load({str(directory)!r}, MyModel(...))"
+        )
     if ":" in name and not name.startswith(SAFE_SOURCES):
         raise StoreError(
             f"{directory} was made from {name!r}, code that is not run because a folder asks for it; "

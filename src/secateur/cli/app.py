@@ -17,7 +17,7 @@ from secateur import __version__
 from secateur.cli import demo, evaluate, finetune, inspect, prune, train, verify
 from secateur.cli import list as listing
 from secateur.cli.command import command_of
-from secateur.cli.outcome import Outcome, as_json
+from secateur.cli.outcome import as_json
 
 DONE, FAILED, BAD_INPUT, UNVERIFIED, INTERRUPTED = 0, 1, 2, 3, 130
 VERBS = {
@@ -65,14 +65,15 @@ def run(arguments: Sequence[str]) -> int:
     """Run one verb, write its result to stdout or its error to stderr, and return the exit code."""
     in_json = "--json" in arguments
     try:
-        outcome = app(list(arguments) or ["--help"], prog_name="secateur", standalone_mode=False)
+        task = app(list(arguments) or ["--help"], prog_name="secateur", standalone_mode=False)
+        outcome = task() if callable(task) else None
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED, in_json=in_json)
     except Exception as error:
         if os.environ.get("SECATEUR_DEBUG"):
             traceback.print_exc()
         return _fail(*_explained(error), in_json=in_json)
-    if not isinstance(outcome, Outcome):
+    if outcome is None:
         return DONE
     sys.stdout.write(as_json(outcome.record) if in_json else outcome.text.rstrip("\n"))
     sys.stdout.write("\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import MISSING, Field, fields
 from inspect import Parameter, Signature
@@ -18,24 +18,29 @@ from secateur.cli.options import Common
 from secateur.cli.outcome import Outcome
 
 O = TypeVar("O", bound=Common)  # noqa: E741
+Task = Callable[[], Outcome]
 
 
-def command_of(verb: str, options: type[O], run: Callable[[O], Outcome]) -> Callable[..., Outcome]:
-    """The function that typer calls with one value per field."""
+def command_of(verb: str, options: type[O], run: Callable[[O], Outcome]) -> Callable[..., Task]:
+    """The function that typer calls with one value per field; it returns the work, to be done outside of typer."""
 
-    def call(**given: Any) -> Outcome:
-        from secateur.cli.recipe import resolved
-        from secateur.cli.session import prepare
-
+    def parsed(**given: Any) -> Task:
         explicit = {name: value for name, value in given.items() if value not in (None, [])}
-        settings = resolved(verb, options, explicit)
-        with redirect_stdout(sys.stderr):
-            prepare(settings)
-            return run(settings)
+        return lambda: _work(verb, options, run, explicit)
 
-    call.__name__ = verb
-    call.__signature__ = Signature(list(_parameters(options)))  # type: ignore[attr-defined]
-    return call
+    parsed.__name__ = verb
+    parsed.__signature__ = Signature(list(_parameters(options)))  # type: ignore[attr-defined]
+    return parsed
+
+
+def _work(verb: str, options: type[O], run: Callable[[O], Outcome], explicit: Mapping[str, Any]) -> Outcome:
+    from secateur.cli.recipe import resolved
+    from secateur.cli.session import prepare
+
+    settings = resolved(verb, options, explicit)
+    with redirect_stdout(sys.stderr):
+        prepare(settings)
+        return run(settings)
 
 
 def _parameters(options: type[Common]) -> Iterator[Parameter]:

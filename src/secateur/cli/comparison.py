@@ -43,31 +43,23 @@ class Row:
     retrained_accuracy: float
 
 
-def _dense(model: nn.Module, seed: int) -> Cut:
-    return copy.deepcopy(model), {}
+def _channels(model: nn.Module, *, criterion: str, seed: int = 0) -> nn.Module:
+    return prune(model, example_inputs(MODEL), budget=BUDGET, criterion=criterion, seed=seed).model
 
 
-def _channels(model: nn.Module, seed: int) -> Cut:
-    return prune(model, example_inputs(MODEL), budget=BUDGET, criterion="l1").model, {}
-
-
-def _random_channels(model: nn.Module, seed: int) -> Cut:
-    return prune(model, example_inputs(MODEL), budget=BUDGET, criterion="random", seed=seed).model, {}
-
-
-def _single_weights(model: nn.Module, seed: int) -> Cut:
+def _single_weights(model: nn.Module) -> Cut:
     """As many parameters as `_channels` leaves; the smallest weights of the whole network go."""
-    removed = _count(model) - _count(_channels(model, seed)[0])
+    removed = _count(model) - _count(_channels(model, criterion="l1"))
     prunable = sum(weight.numel() for weight in prunable_weights(model).values())
     masks = magnitude_masks(model, sparsity=removed / prunable)
     return apply_masks_(copy.deepcopy(model), masks), masks
 
 
 WAYS: Mapping[str, Callable[[nn.Module, int], Cut]] = {
-    "dense": _dense,
-    "channels, l1": _channels,
-    "single weights, magnitude": _single_weights,
-    "channels, random": _random_channels,
+    "dense": lambda model, _: (copy.deepcopy(model), {}),
+    "channels, l1": lambda model, _: (_channels(model, criterion="l1"), {}),
+    "single weights, magnitude": lambda model, _: _single_weights(model),
+    "channels, random": lambda model, seed: (_channels(model, criterion="random", seed=seed), {}),
 }
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from secateur.cli.options import DataOptions, ModelOptions
 from secateur.data import ImageSet, Split, open_data
-from secateur.loading import SAFE_SOURCES, load
+from secateur.loading import load
 from secateur.models import (
     Inputs,
     Shape,
@@ -22,7 +22,7 @@ from secateur.models import (
     natural_input_shape,
 )
 from secateur.spec import DataError, ModelError, SecateurError, StoreError
-from secateur.store import read_manifest
+from secateur.store import SAFE_SOURCES, read_manifest
 from secateur.train.outputs import logits_of
 
 
@@ -95,11 +95,11 @@ def look_up(options: ModelOptions) -> Target:
     """Find out what MODEL is; builds nothing."""
     if not options.model:
         raise ModelError("no model given; name one (secateur list models) or give a folder that Secateur saved")
-    asked = _parsed_shape(options.input_shape)
     folder = _as_folder(options.model)
-    saved = _saved_source(folder, options.factory) if folder is not None else {"name": options.model}
-    if asked is None and saved.get("input_shape"):
-        asked = tuple(saved["input_shape"])
+    saved: dict[str, Any] = {"name": options.model}
+    if folder is not None:
+        saved = _saved_source(folder, options.factory)
+    asked = _parsed_shape(options.input_shape) or _saved_shape(saved)
     name = saved["name"]
     return Target(
         name=name,
@@ -132,6 +132,11 @@ def _saved_source(folder: Path, factory: str | None) -> dict[str, Any]:
             f"--factory {name or 'package.module:factory'}"
         )
     return source
+
+
+def _saved_shape(source: dict[str, Any]) -> Shape | None:
+    shape = source.get("input_shape")
+    return _parsed_shape(",".join(str(size) for size in shape)) if isinstance(shape, list) else None
 
 
 def _parsed_shape(text: str | None) -> Shape | None:

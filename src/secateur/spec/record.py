@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +19,8 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
 @dataclass(frozen=True)
 class Record:
     """Base of the records; each subclass has a `schema_version` field with the version it writes as its default."""
+
+    __pydantic_config__: ClassVar = {"ser_json_inf_nan": "strings"}
 
     def to_json(self, *, indent: int | None = None) -> str:
         """The record as JSON text."""

@@ -1,6 +1,17 @@
 """Saving and loading: folders that hold weights, plans and proof, without pickle."""
 
+from secateur.store.card import SAFE_SOURCES
 from secateur.store.folder import Manifest, demand_free, load_into, read_manifest, read_run, save_folder
 from secateur.store.history import history_of, remember_history
 
-__all__ = ["Manifest", "demand_free", "history_of", "load_into", "read_manifest", "read_run", "remember_history", "save_folder"]
+__all__ = [
+    "SAFE_SOURCES",
+    "Manifest",
+    "demand_free",
+    "history_of",
+    "load_into",
+    "read_manifest",
+    "read_run",
+    "remember_history",
+    "save_folder",
+]

@@ -7,10 +7,22 @@ from typing import Any
 
 from secateur.spec import RunRecord
 
+SAFE_SOURCES = ("torchvision:", "timm:", "hf:")
+"""Prefixes that a folder may ask to be built from; a factory of somebody's own runs only when the caller names it."""
+
 
 def model_card(run: RunRecord, source: Mapping[str, Any]) -> str:
     """Markdown for a saved model."""
-    lines = [f"# {run.model}", "", f"Saved by `secateur {run.verb}`.", "", "```python", *_loading(run, source), "```", ""]
+    lines = [
+        f"# {run.model}",
+        "",
+        f"Saved by `secateur {run.verb}`.",
+        "",
+        "```python",
+        *_loading(run, source),
+        "```",
+        "",
+    ]
     keys = [key for key in run.before if isinstance(run.before[key], int | float) and key in run.after]
     if keys:
         lines += ["| | before | after |", "|---|---:|---:|"]
@@ -26,10 +38,12 @@ def model_card(run: RunRecord, source: Mapping[str, Any]) -> str:
 
 
 def _loading(run: RunRecord, source: Mapping[str, Any]) -> list[str]:
-    if source:
+    name = source.get("name", "")
+    if name and (":" not in name or name.startswith(SAFE_SOURCES)):
         return ["import secateur as sc", 'model = sc.load("path/to/this/folder")']
-    name = run.model.rsplit(".", 1)[-1]
-    return ["import secateur as sc", f'model = sc.load("path/to/this/folder", {name}(...))  # built as the original was']
+    original = f"{run.model.rsplit('.', 1)[-1]}(...)"
+    built = f"built as the original was{f', by {name}' if name else ''}"
+    return ["import secateur as sc", f'model = sc.load("path/to/this/folder", {original})  # {built}']
 
 
 def _shown(value: float) -> str:

@@ -1,6 +1,7 @@
 """Saved models: a folder with weights, the plans that shaped them, the run, and a manifest with a hash of each file.
 
-Loading replays the plans on a fresh instance of the original model and fills in the weights: no pickle, nothing executed.
+Loading replays the plans on a fresh instance of the original model and fills in the weights: no pickle, nothing
+executed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ WEIGHTS, PLAN, RUN, MANIFEST, CARD = "model.safetensors", "plan.json", "run.json
 
 @dataclass(frozen=True)
 class Plans(Record):
-    """The plans that lead from the original model to the saved one, in order; none for a model that was only trained."""
+    """The plans that lead from the original model to the saved one, in order; none for one that was only trained."""
 
     plans: tuple[Plan, ...] = ()
     schema_version: int = 1
@@ -72,13 +73,22 @@ def save_folder(
     try:
         _write(temporary, model, run, dict(source or {}), dict(texts or {}))
         temporary.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.replace(target)
+        _put_in_place(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return target
+
+
+def _put_in_place(made: Path, target: Path) -> None:
+    """What was there before is moved aside first and deleted last, so that a kill at any time loses neither."""
+    if not target.exists():
+        made.replace(target)
+        return
+    old = made.with_name(f"{made.name}-old")
+    target.replace(old)
+    made.replace(target)
+    shutil.rmtree(old)
 
 
 def demand_free(target: Path) -> None:
@@ -176,8 +186,8 @@ def load_into(directory: str | Path, model: nn.Module) -> nn.Module:
             raise StoreError(f"{folder} does not belong to this model: {error}") from error
     if fingerprint(named_tensors(model)) != manifest.fingerprint:
         raise StoreError(
-            f"{folder} does not belong to this model: it holds a {manifest.model}, got a {type(model).__qualname__} whose "
-            f"tensors differ{_first_difference(folder, model)}"
+            f"{folder} does not belong to this model: it holds a {manifest.model}, got a {type(model).__qualname__} "
+            f"whose tensors differ{_first_difference(folder, model)}"
         )
     _fill(folder, model)
     remember_history(model, plans)
@@ -214,5 +224,3 @@ def _fill(folder: Path, model: nn.Module) -> None:
                     f"expected {tensor.dtype} {tuple(tensor.shape)}"
                 )
             tensor.copy_(weights[name])
-
-
