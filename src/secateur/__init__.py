@@ -80,7 +80,8 @@ def __dir__() -> list[str]:
 
 
 class _Door(ModuleType):
-    """`secateur.score` is the function, although a subpackage of that name exists: importing it must not hide the function."""
+    """`secateur.score` is the function, although a subpackage of that name exists: importing it must not hide the
+    function."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (isinstance(value, ModuleType) and name in _HOME):

@@ -67,7 +67,9 @@ class PruneResult:
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         if self.verification is not None:
             state = "verified" if self.verification.ok else "NOT VERIFIED"
-            lines.append(f"{state}: differs from the reference by {self.verification.relative_diff:.1e} of the output's scale")
+            lines.append(
+                f"{state}: differs from the reference by {self.verification.relative_diff:.1e} of the output's scale"
+            )
         return "\n".join(lines)
 
     def save(self, directory: str | Path, *, source: Metrics | None = None) -> Path:
@@ -102,8 +104,8 @@ def prune(
     evaluate: a function from a model to a number (taken as `accuracy`) or a dict of metrics, called before and after.
     options: the fields of `PruneConfig`, in place of `config`.
 
-    The given model is not changed. Raises a SecateurError that says what to do when the forward fails, the budget cannot be
-    met, a selector matches nothing, or weights are not finite.
+    The given model is not changed. Raises a SecateurError that says what to do when the forward fails, the budget
+    cannot be met, a selector matches nothing, or weights are not finite.
     """
     settings = _settings(config, options)
     inputs = normalise_inputs(example_inputs)

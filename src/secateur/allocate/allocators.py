@@ -1,7 +1,7 @@
 """Allocators: how much each axis gives so that the budget is met.
 
-An allocator is a function from a `Fit` to one step per knob. It is called once; the steps that it returns must respect every
-ceiling of the fit.
+An allocator is a function from a `Fit` to one step per knob. It is called once; the steps that it returns must
+respect every ceiling of the fit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def _at_ratio(fit: Fit, ratio: float) -> list[int]:
 @ALLOCATORS.register("global", "the lowest scores of the whole network go, wherever they are")
 def global_(fit: Fit) -> list[int]:
     """One threshold over all axes, by bisection over the sorted steps; then single steps back, the dearest first."""
-    cuts = [(loss, -step, number) for number, knob in enumerate(fit.knobs) for step, loss in enumerate(knob.loss.tolist())]
+    cuts = [
+        (loss, -step, number) for number, knob in enumerate(fit.knobs) for step, loss in enumerate(knob.loss.tolist())
+    ]
     cuts.sort()
     low, high = 0, len(cuts)
     while low < high:

@@ -50,7 +50,7 @@ class Fit:
         return all(ceiling.cost(sizes) <= ceiling.limit for ceiling in self.ceilings)
 
     def demand_possible(self) -> None:
-        """Raise BudgetError, naming the nearest possible value, when even the smallest network exceeds a ceiling."""
+        """Raise BudgetError, naming the nearest possible, when the smallest network exceeds a ceiling."""
         smallest = self.sizes([0] * len(self.knobs))
         for ceiling in self.ceilings:
             least = ceiling.cost(smallest)
@@ -58,13 +58,13 @@ class Fit:
                 fraction = UNITS[ceiling.budget.unit].fraction
                 nearest = f"{least / ceiling.full:.6g}" if fraction else str(least)
                 raise BudgetError(
-                    f"budget {ceiling.budget.unit}={ceiling.budget.value:g} cannot be met: with every axis at its floor "
-                    f"{least:,} of {ceiling.full:,} remain; the nearest possible is {ceiling.budget.unit}={nearest}"
+                    f"budget {ceiling.budget.unit}={ceiling.budget.value:g} cannot be met: with every axis at its "
+                    f"floor {least:,} of {ceiling.full:,} remain; the nearest possible is {ceiling.budget.unit}={nearest}"
                 )
 
     def fill(self, steps: list[int], order: Sequence[int]) -> list[int]:
-        """Give back single steps while they fit, in this order of knobs, until none fits: the budget is then met to within
-        one step of every axis."""
+        """Give back single steps while they fit, in this order of knobs, until none fits: the budget is then met to
+        within one step of every axis."""
         steps = list(steps)
         open_knobs = [number for number in order if steps[number] < len(self.knobs[number].levels) - 1]
         while open_knobs:

@@ -8,6 +8,7 @@ from secateur.allocate.allocators import ALLOCATORS, Allocator
 from secateur.allocate.fit import Fit
 from secateur.allocate.knobs import Limits, kept_indices, make_knobs
 from secateur.spec import Budget, Plan, Scores, Structure, parse_budgets
+from secateur.spec.plan import Indices
 
 
 def allocate(
@@ -20,7 +21,8 @@ def allocate(
     min_keep: int = 1,
     max_remove_ratio: float = 1.0,
 ) -> Plan:
-    """The plan that keeps the highest scores within every given budget, never over and within one unit of the finest axis.
+    """The plan that keeps the highest scores within every given budget, never over and within one unit of the finest
+    axis.
 
     Raises BudgetError when a budget cannot be met, naming the nearest possible.
     """
@@ -29,7 +31,7 @@ def allocate(
     fit = Fit(structure, knobs, budgets)
     fit.demand_possible()
     steps = (ALLOCATORS.get(allocator) if isinstance(allocator, str) else allocator)(fit)
-    kept = {}
+    kept: dict[str, Indices] = {}
     for knob, step in zip(knobs, steps, strict=True):
         for axis, size in knob.sizes(int(knob.levels[step])).items():
             if size < structure.sizes[axis]:

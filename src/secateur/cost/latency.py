@@ -15,7 +15,8 @@ from secateur.structure.capture import call_model, normalise_inputs
 def measure_latency(
     model: nn.Module, example_inputs: Any, *, repeats: int = 30, warmup: int = 5
 ) -> dict[str, float | int]:
-    """Median and interquartile range in milliseconds of one eval-mode forward, with the threads and batch it was taken at.
+    """Median and interquartile range in milliseconds of one eval-mode forward, with the threads and batch it was
+    taken at.
 
     On a GPU the clock stops when the device is done. The model comes back in the mode it was in.
     """

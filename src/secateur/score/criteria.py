@@ -21,7 +21,8 @@ def random(question: Question) -> dict[str, torch.Tensor]:
 
 @CRITERIA.register("l1", "sum of absolute weights of the group, each member divided by its mean (Li et al. 2016)")
 def l1(question: Question) -> dict[str, torch.Tensor]:
-    """Pruning Filters for Efficient ConvNets, 2016; extended from the filter to its whole group, normalised per member."""
+    """Pruning Filters for Efficient ConvNets, 2016; extended from the filter to its whole group, normalised per
+    member."""
     return question.reduce(torch.abs)
 
 
@@ -33,8 +34,8 @@ def l2(question: Question) -> dict[str, torch.Tensor]:
 
 @CRITERIA.register("bn-scale", "absolute BatchNorm scale (gamma); meant for networks trained with an L1 penalty on it")
 def bn_scale(question: Question) -> dict[str, torch.Tensor]:
-    """Learning Efficient Convolutional Networks through Network Slimming, 2017: |gamma|, averaged over the BatchNorms of the
-    group and compared globally as it is. Axes without a BatchNorm get no score and stay whole."""
+    """Learning Efficient Convolutional Networks through Network Slimming, 2017: |gamma|, averaged over the BatchNorms
+    of the group and compared globally as it is. Axes without a BatchNorm get no score and stay whole."""
     scores: dict[str, torch.Tensor] = {}
     for axis in question.axes:
         members = [

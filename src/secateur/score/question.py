@@ -41,8 +41,8 @@ class Question:
     def reduce(self, elements: Elements, *, power: float = 1.0) -> dict[str, torch.Tensor]:
         """Group scores from importances of single elements.
 
-        Per axis and member: the sum of `elements(weight)` over everything else, to the given power, divided by its mean over
-        the axis, because members differ in size; then the mean over the members.
+        Per axis and member: the sum of `elements(weight)` over everything else, to the given power, divided by its
+        mean over the axis, because members differ in size; then the mean over the members.
         """
         sums: dict[str, list[torch.Tensor]] = {axis.name: [] for axis in self.axes}
         wanted = {axis.name: axis for axis in self.axes}
@@ -60,14 +60,15 @@ class Question:
         total = sum_along(values, spec, axis, self.structure)
         if not bool(total.isfinite().all()):
             raise ScoreError(
-                f"parameter {name!r} holds values that are not finite (NaN or infinity), so axis {axis.name!r} cannot be "
-                "scored; train the model to finite weights, or load others"
+                f"parameter {name!r} holds values that are not finite (NaN or infinity), so axis {axis.name!r} cannot "
+                "be scored; train the model to finite weights, or load others"
             )
         return total
 
 
 def _without_idle_dims(values: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
-    """Summed (with size one left) over dimensions that no axis runs along, once for all axes: kernels are small and many."""
+    """Summed (with size one left) over dimensions that no axis runs along, once for all axes: kernels are small and
+    many."""
     idle = [dim for dim, expr in enumerate(spec.dims) if isinstance(expr, int) and expr > 1]
     return values.sum(idle, keepdim=True) if idle else values
 
@@ -82,7 +83,8 @@ def _normalised(member: torch.Tensor) -> torch.Tensor:
 
 
 def sum_along(values: torch.Tensor, spec: TensorSpec, axis: Axis, structure: Structure) -> torch.Tensor:
-    """Sum of `values` over everything but the axis: `(size,)`, or `(parent size, size)` for an axis with a parent; float64."""
+    """Sum of `values` over everything but the axis: `(size,)`, or `(parent size, size)` for an axis with a parent;
+    float64."""
     holding = [dim for dim, expr in enumerate(spec.dims) if axis.name in axes_of(expr)]
     return torch.stack([_sum_at(values, spec, axis, structure, dim) for dim in holding]).sum(0)
 
@@ -115,6 +117,6 @@ def _reduced(values: torch.Tensor, keep: Sequence[int]) -> torch.Tensor:
 def _scatter(values: torch.Tensor, index: np.ndarray, size: int) -> torch.Tensor:
     if len(index) == size and (index == np.arange(size)).all():
         return values
-    inside = torch.from_numpy(np.flatnonzero(index >= 0)).to(values.device)
-    target = torch.from_numpy(index[index >= 0]).to(values.device)
+    inside = torch.as_tensor(np.flatnonzero(index >= 0), device=values.device)
+    target = torch.as_tensor(index[index >= 0], device=values.device)
     return torch.zeros(size, dtype=torch.float64, device=values.device).index_add_(0, target, values[inside])

@@ -1,7 +1,8 @@
 """Criteria by name.
 
-A criterion is a function from a `Question` to one tensor of scores per axis: `(size,)`, or `(parent size, size)` where the
-axis has a parent. It is called once per scoring. Lower scores are cut first; scores of different axes are compared as they are.
+A criterion is a function from a `Question` to one tensor of scores per axis: `(size,)`, or `(parent size, size)`
+where the axis has a parent. It is called once per scoring. Lower scores are cut first; scores of different axes are
+compared as they are.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,8 +25,10 @@ def score(model: nn.Module, structure: Structure, *, criterion: str | Criterion 
     with torch.no_grad():
         made = function(Question(structure, tensors, axes, seed))
     if axes and not made:
-        raise ScoreError(f"criterion {name!r} scores no axis of {structure.model}; choose one that applies, for example l2")
-    values = {}
+        raise ScoreError(
+            f"criterion {name!r} scores no axis of {structure.model}; choose one that applies, for example l2"
+        )
+    values: dict[str, np.ndarray] = {}
     for axis in axes:
         if axis.name in made:
             result = made[axis.name].to(torch.float64).cpu()

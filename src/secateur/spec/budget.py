@@ -78,7 +78,7 @@ def parse_budgets(value: Budget | Mapping[str, float] | str | list[str] | tuple[
 
 
 def _parse(text: str) -> Budget:
-    unit, equals, number = text.strip().partition("=")
+    unit, _, number = text.strip().partition("=")
     try:
         return Budget(unit.strip(), float(number))
     except ValueError as error:

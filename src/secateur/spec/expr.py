@@ -1,14 +1,14 @@
 """Dimension expressions: a dimension is an axis, a fixed size, a product (outer .. inner) or a concatenation of these.
 
-`size_of` gives the size of a dimension for given axis sizes, `kept_of` the positions that stay in it when each axis keeps
-some of its indices. Both are plain walks over the expression; nothing here knows a tensor.
+`size_of` gives the size of a dimension for given axis sizes, `kept_of` the positions that stay in it when each axis
+keeps some of its indices. Both are plain walks over the expression; nothing here knows a tensor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -71,17 +71,18 @@ def from_json(value: Any) -> Expr:
         raise ValueError(f"not a dimension expression: {value!r}")
     if isinstance(value, int | str):
         return value
-    if isinstance(value, dict) and len(value) == 1:
-        kind, parts = next(iter(value.items()))
-        if kind in ("product", "concat") and isinstance(parts, list):
-            made = tuple(from_json(part) for part in parts)
-            return Product(made) if kind == "product" else Concat(made)
+    if isinstance(value, dict):
+        for kind, made in (("product", Product), ("concat", Concat)):
+            parts = cast(dict[Any, Any], value).get(kind) if len(value) == 1 else None  # pyright: ignore[reportUnknownArgumentType]
+            if isinstance(parts, list):
+                listed = cast(list[Any], parts)
+                return made(tuple(from_json(part) for part in listed))
     raise ValueError(f"not a dimension expression: {value!r}")
 
 
 Kept = Mapping[str, np.ndarray]
-"""Axis name -> kept indices: `(k,)`, or `(parent size, k)` for an axis that chooses its indices per index of its parent.
-Axes that are not mentioned stay whole."""
+"""Axis name -> kept indices: `(k,)`, or `(parent size, k)` for an axis that chooses its indices per index of its
+parent. Axes that are not mentioned stay whole."""
 
 
 def kept_of(expr: Expr, kept: Kept, sizes: Sizes, within: Mapping[str, str]) -> np.ndarray | None:
@@ -147,9 +148,7 @@ def _needed(expr: Expr, kept: Kept, within: Mapping[str, str], outer: frozenset[
     return found
 
 
-def kept_given(
-    expr: Expr, kept: Kept, sizes: Sizes, within: Mapping[str, str], parent: str, index: int
-) -> np.ndarray:
+def kept_given(expr: Expr, kept: Kept, sizes: Sizes, within: Mapping[str, str], parent: str, index: int) -> np.ndarray:
     """Kept positions of the dimension at one index of a parent that stands in another dimension."""
     return _positions(expr, kept, sizes, within, {parent: index})
 

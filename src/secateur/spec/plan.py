@@ -22,7 +22,7 @@ class Plan(Record):
     structure: Structure
     kept: Mapping[str, Indices]
     """Ascending indices, or one such tuple per parent index for an axis with a parent (`Axis.within`)."""
-    made_by: Mapping[str, str | int | float | None] = field(default_factory=dict)
+    made_by: Mapping[str, str | int | float | None] = field(default_factory=dict[str, str | int | float | None])
     """Criterion, allocator, budget and seed: provenance, not needed to apply the plan."""
     schema_version: int = 1
 
@@ -51,11 +51,11 @@ def _check(structure: Structure, name: str, indices: Indices) -> None:
         raise PlanError(f"the plan cuts axis {name!r}, which the structure of {structure.model} does not have")
     if axis.pin is not None:
         raise PlanError(f"the plan cuts axis {name!r}, which must stay whole: {axis.pin.detail}")
-    rows = indices if indices and isinstance(indices[0], tuple) else (indices,)
+    rows = _rows(indices)
     parents = structure.sizes[axis.within] if axis.within is not None else 1
     if len(rows) not in (1, parents) or (len(rows) > 1 and axis.within is None):
         raise PlanError(f"axis {name!r}: got {len(rows)} rows of indices, expected 1 or {parents}")
-    if any(len(row) != len(rows[0]) for row in rows if isinstance(row, tuple)):
+    if len({len(row) for row in rows}) > 1:
         raise PlanError(f"axis {name!r}: every row must keep the same number of indices")
     for row in rows:
         values = np.asarray(row, dtype=np.int64)
@@ -63,6 +63,12 @@ def _check(structure: Structure, name: str, indices: Indices) -> None:
             raise PlanError(f"axis {name!r}: at least one index must be kept")
         if (np.diff(values) <= 0).any() or values[0] < 0 or values[-1] >= axis.size:
             raise PlanError(f"axis {name!r}: indices must ascend within 0..{axis.size - 1}")
+
+
+def _rows(indices: Indices) -> tuple[tuple[int, ...], ...]:
+    nested = tuple(row for row in indices if isinstance(row, tuple))
+    flat = tuple(index for index in indices if isinstance(index, int))
+    return nested if nested else (flat,)
 
 
 def _check_ties(structure: Structure, sizes: Mapping[str, int]) -> None:

@@ -30,11 +30,11 @@ class RunRecord(Record):
 
     verb: str
     model: str
-    before: Mapping[str, Any] = field(default_factory=dict)
-    after: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    after: Mapping[str, Any] = field(default_factory=dict[str, Any])
     verification: Verification | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     stages: tuple[Mapping[str, Any], ...] = ()
     """Metrics after each stage, in order: `{"stage": "cut", ...}`."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
     schema_version: int = 1

@@ -15,5 +15,5 @@ class Scores:
     criterion: str
     values: Mapping[str, np.ndarray]
     """Axis -> `(size,)`, or `(parent size, size)` for an axis with a parent; float64, comparable between axes."""
-    skipped: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict[str, str])
     seed: int = 0

@@ -28,7 +28,8 @@ class Pin:
     """Why an axis must stay whole."""
 
     code: str
-    """Reason code, one of the table in docs/glossary.md: `input`, `output`, `operator`, `indexed`, `size-in-code`, ..."""
+    """Reason code, one of the table in docs/glossary.md: `input`, `output`, `operator`, `indexed`, `size-in-code`,
+    ..."""
     detail: str
     """What was met, in words."""
     where: str = ""
@@ -112,7 +113,7 @@ class Structure(Record):
     attributes: tuple[Attribute, ...] = ()
     ties: tuple[Tie, ...] = ()
     rescales: tuple[Rescale, ...] = ()
-    costs: Mapping[str, tuple[Term, ...]] = field(default_factory=dict)
+    costs: Mapping[str, tuple[Term, ...]] = field(default_factory=dict[str, tuple[Term, ...]])
     """Cost unit -> polynomial in the axis sizes, for one forward of the example inputs."""
     notes: tuple[str, ...] = ()
     schema_version: int = 1

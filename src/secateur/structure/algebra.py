@@ -1,13 +1,14 @@
 """The algebra of axes: dimensions as atoms, products and concatenations that can be unified and refined.
 
-A `Node` is one dimension. Nodes that turn out to be the same dimension are unified (union-find); an atom can be *refined*
-into a product or a concatenation, and every dimension that mentions it follows. `unify` is the one hard operation; split,
-slice and merge are written with it.
+A `Node` is one dimension. Nodes that turn out to be the same dimension are unified (union-find); an atom can be
+*refined* into a product or a concatenation, and every dimension that mentions it follows. `unify` is the one hard
+operation; split, slice and merge are written with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from math import prod
 
 from secateur.spec import Pin
@@ -17,10 +18,13 @@ class Misfit(Exception):
     """Two dimensions cannot be lined up, because their factors or parts do not divide each other."""
 
 
+_NUMBERS = count()
+
+
 class Node:
     """A dimension: an atom (`kind == "atom"`), a product (outermost part first) or a concatenation of other nodes."""
 
-    __slots__ = ("kind", "link", "marks", "parts", "pin", "size")
+    __slots__ = ("kind", "link", "marks", "number", "parts", "pin", "size")
 
     def __init__(self, size: int, kind: str = "atom", parts: tuple[Node, ...] = ()) -> None:
         self.size = size
@@ -29,6 +33,8 @@ class Node:
         self.link: Node | None = None
         self.pin: Pin | None = None
         self.marks: set[str] = set()
+        self.number = next(_NUMBERS)
+        """Rises with each node made, so that orders do not depend on addresses in memory."""
 
 
 ONE = Node(1, "product")
@@ -103,8 +109,8 @@ def merge(nodes: Sequence[Node]) -> Node:
 
 
 def concat(nodes: Sequence[Node]) -> Node:
-    """The dimension made of these, one after the other; a part of size one becomes a pinned axis of its own, an empty one
-    leaves nothing."""
+    """The dimension made of these, one after the other; a part of size one becomes a pinned axis of its own, an empty
+    one leaves nothing."""
     flat: list[Node] = []
     for node in (node for node in nodes if node.size > 0):
         flat.extend(_single() if find(part) is ONE else part for part in parts(node))

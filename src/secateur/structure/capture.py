@@ -1,7 +1,7 @@
 """Run the user's own forward once and record the operators below the Python level.
 
-The forward runs on a copy of the model whose tensors are on the meta device, so that it costs no memory and no arithmetic;
-a model that looks at values is run on real tensors instead. The user's model is not touched.
+The forward runs on a copy of the model whose tensors are on the meta device, so that it costs no memory and no
+arithmetic; a model that looks at values is run on real tensors instead. The user's model is not touched.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def _capture_on(model: nn.Module, inputs: Inputs, device: torch.device, *, train
     recorder = _Recorder(device)
     for twin in named_tensors(copy):
         recorder.program.named[recorder.number(twin.tensor)] = twin.name
-    recorder.program.inputs = [recorder.number(leaf) for leaf in tree_flatten(given)[0] if isinstance(leaf, torch.Tensor)]
+    recorder.program.inputs = [
+        recorder.number(leaf) for leaf in tree_flatten(given)[0] if isinstance(leaf, torch.Tensor)
+    ]
     recorder.made.update(recorder.program.named, recorder.program.inputs)
     _remember_attributes(copy)
     output = _run(copy, given, recorder, device)
@@ -133,8 +135,12 @@ def _remember_attributes(model: nn.Module) -> None:
         for name, value in vars(module).items():
             if type(value) is int and value > 1:
                 vars(module)[name] = SizeInt(value, ("attribute", path, name, None))
-            elif type(value) in (tuple, list, torch.Size) and any(type(item) is int for item in value):
+            elif isinstance(value, tuple | list) and _is_sizes(value):
                 vars(module)[name] = type(value)(_remember_items(path, name, value))
+
+
+def _is_sizes(values: Sequence[Any]) -> bool:
+    return type(values) in (tuple, list, torch.Size) and any(type(item) is int and item > 1 for item in values)
 
 
 def _remember_items(path: str, name: str, values: Sequence[Any]) -> list[Any]:

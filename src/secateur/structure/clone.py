@@ -1,4 +1,5 @@
-"""Copies of a model's Python objects with other tensors in them: the structure of the copy costs no memory for weights."""
+"""Copies of a model's Python objects with other tensors in them: the structure of the copy costs no memory for
+weights."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def _all_named_tensors(model: nn.Module) -> Iterator[NamedTensor]:
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
         for key, value in vars(module).items():
-            if type(value) in _HOLDERS and key not in _OWN_TABLES or isinstance(value, torch.Tensor):
+            if (type(value) in _HOLDERS and key not in _OWN_TABLES) or isinstance(value, torch.Tensor):
                 yield from _attribute_tensors(f"{prefix}{key}", value)
 
 

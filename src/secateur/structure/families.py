@@ -1,7 +1,7 @@
 """Roles of axes that share a dimension: heads and their width, groups and their width.
 
-Where a dimension is a product of axes, cutting both factors by half leaves a quarter; by default one of them is cut: whole
-heads, and the width of the groups of a convolution.
+Where a dimension is a product of axes, cutting both factors by half leaves a quarter; by default one of them is cut:
+whole heads, and the width of the groups of a convolution.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def _judge(family: list[Node], roles: dict[int, tuple[Role, bool]]) -> None:
             elif "group_width" in node.marks:
                 roles.setdefault(id(node), ("group_width", True))
     elif any("heads" in node.marks for node in family):
-        _judge_heads(family, free, roles)
+        _judge_heads(family, roles)
 
 
-def _judge_heads(family: list[Node], free: list[Node], roles: dict[int, tuple[Role, bool]]) -> None:
+def _judge_heads(family: list[Node], roles: dict[int, tuple[Role, bool]]) -> None:
     outer_free = False
     for node in family:
         if node.pin is not None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 
-
 from secateur.spec import Attribute, Axis, Pin, Rescale, Structure, TensorSpec, Term, Tie
 from secateur.spec.expr import Concat, Expr, Product
 from secateur.spec.structure import Role
@@ -261,5 +260,3 @@ def _terms(sizes: Iterable[tuple[int, Polynomial]], named: Names) -> tuple[Term,
             names = tuple(sorted(named.of(size.atoms[key]) for key in monomial if named.has(size.atoms[key])))
             total[names] = total.get(names, 0) + factor * coefficient * missing
     return tuple(Term(coefficient, names) for names, coefficient in sorted(total.items()) if coefficient)
-
-

@@ -76,12 +76,9 @@ def _bind_attention(
 
 
 def _unpacked(rows: Node, width: int) -> list[Node]:
-    """Rows of the query, key and value projections in a packed one: unpacked all at once (3 x heads x head width), query
-    first and then two, or one by one."""
-    found: list[Node] = []
-    for part in parts(rows):
-        found.append(part if part.size == width else merge(list(factors(part))[1:]))
-    return found
+    """Rows of the query, key and value projections in a packed one: unpacked all at once (3 x heads x head width),
+    query first and then two, or one by one."""
+    return [part if part.size == width else merge(list(factors(part))[1:]) for part in parts(rows)]
 
 
 def _bind_heads(path: str, module: nn.MultiheadAttention, rows: Node, embed: Node, resolver: Resolver) -> bool:

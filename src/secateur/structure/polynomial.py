@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from secateur.structure.algebra import Node, find
 
 Monomial = tuple[int, ...]
-"""Sorted ids of atoms, with repetition."""
+"""Sorted numbers of atoms, with repetition."""
 
 
 class Polynomial:
-    """`{monomial: coefficient}`; `atoms` maps the ids to nodes."""
+    """`{monomial: coefficient}`; `atoms` maps the numbers to nodes."""
 
     __slots__ = ("atoms", "terms")
 
@@ -85,7 +85,7 @@ def size_polynomial(node: Node) -> Polynomial:
     if node.kind == "atom":
         if node.pin is not None:
             return constant(node.size)
-        return Polynomial({(id(node),): 1}, {id(node): node})
+        return Polynomial({(node.number,): 1}, {node.number: node})
     if node.kind == "concat":
         total = constant(0)
         for part in node.parts:

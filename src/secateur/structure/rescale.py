@@ -1,8 +1,9 @@
 """Scales that code computes from a size at run time, and the weights that can make up for them.
 
-Attention divides by the square root of the head width. When that width shrinks, the code's own scale changes; multiplying
-the rows that produce the queries by the inverse ratio gives the old scale back. The rows are found by walking back from the
-scaled tensor through operators that pass a factor on, carrying row numbers through the recorded views.
+Attention divides by the square root of the head width. When that width shrinks, the code's own scale changes;
+multiplying the rows that produce the queries by the inverse ratio gives the old scale back. The rows are found by
+walking back from the scaled tensor through operators that pass a factor on, carrying row numbers through the recorded
+views.
 """
 
 from __future__ import annotations
@@ -75,10 +76,29 @@ class _NoRows(Exception):
 
 _PASSING = frozenset(
     "aten::" + name
-    for name in (
-        "view _unsafe_view reshape transpose permute t squeeze unsqueeze expand clone contiguous slice select unbind "
-        "split split_with_sizes cat neg alias detach _to_copy"
-    ).split()
+    for name in [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "transpose",
+        "permute",
+        "t",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "clone",
+        "contiguous",
+        "slice",
+        "select",
+        "unbind",
+        "split",
+        "split_with_sizes",
+        "cat",
+        "neg",
+        "alias",
+        "detach",
+        "_to_copy",
+    ]
 )
 
 
@@ -111,7 +131,9 @@ class _Walk:
         op = self.maker.get(tensor)
         if op is None:
             raise _NoRows
-        name = op.target._schema.name.removesuffix("_") if op.target._schema.name.endswith("_") else op.target._schema.name
+        name = (
+            op.target._schema.name.removesuffix("_") if op.target._schema.name.endswith("_") else op.target._schema.name
+        )
         if name in _PASSING:
             return self._through(op, tensor)
         if name in ("aten::mm", "aten::addmm"):
@@ -169,7 +191,11 @@ class _Walk:
     def _multiplied(self, op: Op, tensor: int) -> list[torch.Tensor]:
         shape = self.program.shapes[tensor]
         for value in op.args[:2]:
-            if isinstance(value, Ref) and value.id in self.program.named and self.program.shapes[value.id] == shape[-1:]:
+            if (
+                isinstance(value, Ref)
+                and value.id in self.program.named
+                and self.program.shapes[value.id] == shape[-1:]
+            ):
                 return [self._produced([value.id], shape, -1)]
         for value in op.args[:2]:
             if isinstance(value, Ref):

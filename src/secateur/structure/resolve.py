@@ -1,8 +1,9 @@
-"""From the numbers in the user's code to attributes that follow axes, axes tied to each other, and axes pinned by a literal.
+"""From the numbers in the user's code to attributes that follow axes, axes tied to each other, and axes pinned by a
+literal.
 
-Every size that the code hands to a torch function must equal the size of a dimension, before and after pruning. A bare
-attribute is bound to that dimension; a number written in the code pins it; anything else is an equation between polynomials
-in axis sizes, which either holds, ties two axes to a fixed ratio, or pins what it mentions.
+Every size that the code hands to a torch function must equal the size of a dimension, before and after pruning. A
+bare attribute is bound to that dimension; a number written in the code pins it; anything else is an equation between
+polynomials in axis sizes, which either holds, ties two axes to a fixed ratio, or pins what it mentions.
 """
 
 from __future__ import annotations
@@ -71,12 +72,12 @@ class Resolver:
             if extract is None:
                 continue
             for number, node in extract(call, self.tracker):
-                if not is_pinned(node):
-                    self._equate(number, node, call.where)
-                elif isinstance(number, SizeInt):
+                if not is_pinned(node) or isinstance(number, SizeInt):
                     self._equate(number, node, call.where)
         dims = self.tracker.dims
-        self.comparisons += [(self._grounded(a, dims), self._grounded(b, dims), place) for a, b, place in program.equalities]
+        self.comparisons += [
+            (self._grounded(a, dims), self._grounded(b, dims), place) for a, b, place in program.equalities
+        ]
         self.uses += [(self._grounded(origin, dims), place) for origin, place in program.number_uses]
 
     def _equate(self, number: Any, node: Node, where: str) -> None:
@@ -121,11 +122,11 @@ class Resolver:
     def _bind_bare_attributes(self) -> None:
         for equation in self.equations:
             if isinstance(equation.origin, tuple) and equation.origin[0] == "attribute":
-                self.bind(*equation.origin[1:3], equation.node, equation.origin[3])
+                self.bind(equation.origin[1], equation.origin[2], equation.node, equation.origin[3])
         for left, right, _ in self.comparisons:
             for attribute, other in ((left, right), (right, left)):
                 if attribute[0] == "attribute" and other[0] == "node":
-                    self.bind(*attribute[1:3], other[1], attribute[3])
+                    self.bind(attribute[1], attribute[2], other[1], attribute[3])
 
     def value_of(self, origin: Origin | Node) -> Polynomial:
         """The number as a polynomial; raises Opaque."""
@@ -170,7 +171,9 @@ class Resolver:
         except Opaque:
             if self._ratio(equation, target):
                 return
-            self._pin_all(target, "size-in-code", "the code computes its size in a way that cannot be followed", equation)
+            self._pin_all(
+                target, "size-in-code", "the code computes its size in a way that cannot be followed", equation
+            )
             return
         if value.is_constant and not target.is_constant:
             if not self._solve(equation.origin, target):
@@ -186,8 +189,8 @@ class Resolver:
             if mine[0] == "attribute" and mine[1:] not in self.bound:
                 quotient = target.over(self.value_of(rest))
                 node = quotient.nodes[0] if quotient is not None and len(quotient.nodes) == 1 else None
-                if node is not None and quotient is not None and quotient.terms == {(id(node),): 1}:
-                    self.bind(*mine[1:3], node, mine[3])
+                if node is not None and quotient is not None and quotient.terms == {(node.number,): 1}:
+                    self.bind(mine[1], mine[2], node, mine[3])
                     return True
         return False
 

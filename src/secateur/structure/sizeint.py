@@ -1,8 +1,8 @@
 """Integers that remember where they came from.
 
-During a capture, the sizes that a model's code reads (from a tensor's shape, or from an integer attribute of a module) are
-`SizeInt`s: plain ints to everyone, but arithmetic on them keeps the expression. Where such a number is handed to a torch
-function as a size, it says which attribute has to follow which axis.
+During a capture, the sizes that a model's code reads (from a tensor's shape, or from an integer attribute of a
+module) are `SizeInt`s: plain ints to everyone, but arithmetic on them keeps the expression. Where such a number is
+handed to a torch function as a size, it says which attribute has to follow which axis.
 
 Origins are nested tuples: `("dim", tensor, dimension)`, `("attribute", module, name, index)`, `("constant", n)`, or an
 operator `+ - * //` with two of these.

@@ -1,7 +1,7 @@
 """Which numbers in the user's calls of torch functions are sizes, and of which dimension.
 
-`WATCHED` maps each torch function whose arguments hold sizes to an extractor. After the dimensions are known, the extractor
-pairs each number with the dimension whose size it has to equal: `(number, node)`.
+`WATCHED` maps each torch function whose arguments hold sizes to an extractor. After the dimensions are known, the
+extractor pairs each number with the dimension whose size it has to equal: `(number, node)`.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ def _repeat_interleave(call: Call, known: Dimensions) -> Iterator[Pair]:
     for op in call.ops:
         if isinstance(count, int) and op.target._schema.name == "aten::expand":
             before, after = known.dims(op.args[0].id), known.dims(op.outputs[0])
-            yield from ((count, new) for old, new in zip(before, after, strict=False) if old.size == 1 < new.size == count)
+            yield from (
+                (count, new) for old, new in zip(before, after, strict=False) if old.size == 1 < new.size == count
+            )
 
 
 def _sizes_first(first: int, *functions: Any) -> dict[Any, Extractor]:

@@ -35,8 +35,8 @@ class Traced:
 def trace(model: nn.Module, example_inputs: Any) -> Structure:
     """The structure of the model: what may be cut together, what may not, and why.
 
-    example_inputs: a tensor, a tuple of positional or a dict of keyword inputs; only shapes matter, unless the forward looks
-    at values. Raises TraceError when the model's own forward fails. The model is not changed.
+    example_inputs: a tensor, a tuple of positional or a dict of keyword inputs; only shapes matter, unless the
+    forward looks at values. Raises TraceError when the model's own forward fails. The model is not changed.
     """
     return trace_program(model, normalise_inputs(example_inputs)).structure
 
@@ -75,7 +75,7 @@ def _run(model: nn.Module, program: Program, tracker: Tracker, resolver: Resolve
 def _run_in_train_mode(
     model: nn.Module, inputs: Inputs, tracker: Tracker, resolver: Resolver, unused: list[str]
 ) -> list[Scale]:
-    """Parts that run only in training (auxiliary heads) sit on the same axes; without them their sizes would not fit."""
+    """Parts that run only in training (auxiliary heads) sit on the same axes; else their sizes would not fit."""
     failure: TraceError | None = None
     for larger in (False, True):
         try:
@@ -84,7 +84,9 @@ def _run_in_train_mode(
             failure = failure or error
             continue
         return _run(model, program, tracker, resolver)
-    tracker.notes.append(f"{len(unused)} parameters are read neither in eval mode ({unused[0]}, ...) nor in train: {failure}")
+    tracker.notes.append(
+        f"{len(unused)} parameters are read neither in eval mode ({unused[0]}, ...) nor in train: {failure}"
+    )
     return []
 
 
@@ -142,5 +144,3 @@ def _as_node(value: Polynomial) -> Node | None:
     if len(value.terms) != 1:
         return None
     return algebra.merge([value.atoms[key] for key in next(iter(value.terms))])
-
-

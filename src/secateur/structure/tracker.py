@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
-
 from secateur.spec import Pin
 from secateur.structure import algebra
 from secateur.structure.algebra import Misfit, Node
@@ -247,5 +245,3 @@ class Tracker:
                     if part.pin is None:
                         found[id(part)] = part
         return list(found.values())
-
-

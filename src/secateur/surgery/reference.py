@@ -1,7 +1,8 @@
 """The definition of a cut, executed: the original network in which every reduction over an axis skips what is removed.
 
-The captured program is replayed with the original weights at their original sizes. Nothing is cut; each reduction is told
-which entries to ignore. The reference knows activations only, surgery knows parameters only: they check each other.
+The captured program is replayed with the original weights at their original sizes. Nothing is cut; each reduction is
+told which entries to ignore. The reference knows activations only, surgery knows parameters only: they check each
+other.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ class _Replay:
             if removed is None:
                 continue
             if statistic is None:
-                args[reduction.arg] = args[reduction.arg].masked_fill(removed, _fill(reduction.how, args[reduction.arg]))
+                args[reduction.arg] = args[reduction.arg].masked_fill(
+                    removed, _fill(reduction.how, args[reduction.arg])
+                )
             else:
                 output = statistic(_positional(op, args, kwargs), removed, reduction.dims)
         if output is None:
@@ -195,8 +198,8 @@ def _rms_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> 
     return _affine(x * rstd, weight, None), rstd
 
 
-def _group_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
-    x, weight, bias, batch, channels, _, groups, eps = args
+def _group_norm(args: list[Any], removed: torch.Tensor, _: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
+    x, weight, bias, batch, channels, _space, groups, eps = args
     weights = _weights(x, removed).reshape(batch, groups, -1)
     gone, grouped = weights == 0, x.reshape(batch, groups, -1)
     count = weights.sum(2, keepdim=True).clamp(min=1)  # a group may go as a whole

@@ -29,7 +29,8 @@ def shrink(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 def shrink_(model: nn.Module, plan: Plan) -> nn.Module:
-    """Make the model itself physically smaller; returns it. Optimizers that hold its old parameters must be made anew."""
+    """Make the model itself physically smaller; returns it. Optimizers that hold its old parameters must be made
+    anew."""
     tensors = list(named_tensors(model))
     check_fits(tensors, plan.structure)
     for found in tensors:

@@ -22,8 +22,8 @@ def verify(
 ) -> Verification:
     """Compare the shrunk model with the reference on these inputs, in eval mode.
 
-    The largest absolute difference over all output tensors must stay below `tolerance` times the largest absolute output.
-    Both models come back in the mode they were in.
+    The largest absolute difference over all output tensors must stay below `tolerance` times the largest absolute
+    output. Both models come back in the mode they were in.
     """
     inputs = normalise_inputs(example_inputs)
     return verify_traced(model, small, plan, inputs, trace_program(model, inputs), tolerance=tolerance)
@@ -74,5 +74,3 @@ def _compare(expected: list[torch.Tensor], got: list[torch.Tensor], tolerance: f
         scale = max(scale, float(a[finite].abs().max()) if finite.any() else 0.0)
     relative = worst / scale if scale else worst
     return Verification(worst, relative, relative <= tolerance, tolerance)
-
-

@@ -128,9 +128,7 @@ def convolution(t: Tracker, op: Op) -> Dims:
     return [*lead, out, *fixed]
 
 
-def _grouped(
-    t: Tracker, op: Op, channels: Node, weight: Dims, groups: int, *, transposed: bool
-) -> tuple[Node, Node]:
+def _grouped(t: Tracker, op: Op, channels: Node, weight: Dims, groups: int, *, transposed: bool) -> tuple[Node, Node]:
     """Channels are `groups x channels per group` on both sides; returns (inputs per group, outputs)."""
     group, per_group = t.split(channels, [groups, channels.size // groups], op)
     if transposed:

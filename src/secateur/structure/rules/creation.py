@@ -29,10 +29,12 @@ def constant(t: Tracker, op: Op) -> Dims:
 
 @rule("aten::arange", "aten::linspace", "aten::eye", "aten::randperm", "aten::randint", "aten::one_hot")
 def numbered(t: Tracker, op: Op) -> Dims:
-    return [t.fixed(size, "numbered", "entries are numbers that depend on their position", op) for size in
-            t.shape(op.outputs[0])]
+    return [
+        t.fixed(size, "numbered", "entries are numbers that depend on their position", op)
+        for size in t.shape(op.outputs[0])
+    ]
 
 
 @rule("aten::_local_scalar_dense", "aten::item", "prim::device", "aten::is_same_size", "aten::equal", "aten::sym_size")
-def no_tensor(t: Tracker, op: Op) -> list[Dims]:
+def no_tensor(_: Tracker, op: Op) -> list[Dims]:
     return [() for _ in op.outputs]

@@ -57,7 +57,9 @@ def gather(t: Tracker, op: Op) -> Dims:
     return out
 
 
-@rule("aten::index_put", "aten::scatter", "aten::scatter_add", "aten::index_copy", "aten::index_add", "aten::index_fill")
+@rule(
+    "aten::index_put", "aten::scatter", "aten::scatter_add", "aten::index_copy", "aten::index_add", "aten::index_fill"
+)
 def scatter(t: Tracker, op: Op) -> Dims:
     for number in refs(op.args):
         for node in t.dims(number):
@@ -71,6 +73,9 @@ def by_value(t: Tracker, op: Op) -> list[Dims]:
         for node in t.dims(number):
             t.pin(node, "by-value", "the result's size depends on values", op)
     return [
-        [t.fixed(size, "by-value", "a size that depends on values", op) if size != 1 else ONE for size in t.shape(number)]
+        [
+            t.fixed(size, "by-value", "a size that depends on values", op) if size != 1 else ONE
+            for size in t.shape(number)
+        ]
         for number in op.outputs
     ]

@@ -24,8 +24,10 @@ def batch_norm(t: Tracker, op: Op) -> list[Dims]:
             t.unify(t.dims(value.id)[0], x[1], op)
     if _uses_batch(op):
         t.reduce(op, 0, [dim for dim in range(len(x)) if dim != 1], "batch_norm", in_place=True)
-    statistics = [[x[1] if size == x[1].size else t.fixed(size, "statistics", "saved statistics", op)] for size in
-                  (t.shape(number)[0] if number >= 0 and t.shape(number) else 1 for number in op.outputs[1:])]
+    statistics = [
+        [x[1] if size == x[1].size else t.fixed(size, "statistics", "saved statistics", op)]
+        for size in (t.shape(number)[0] if number >= 0 and t.shape(number) else 1 for number in op.outputs[1:])
+    ]
     return [x, *statistics]
 
 

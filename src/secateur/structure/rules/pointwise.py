@@ -60,8 +60,7 @@ def prelu(t: Tracker, op: Op) -> Dims:
     dims, slope = t.of(op, 0), t.of(op, 1)
     if len(slope) == 1 and slope[0].size > 1:
         t.unify(dims[1], slope[0], op)
-        return dims
-    return pointwise(t, op)[0]
+    return dims
 
 
 @rule("aten::glu")

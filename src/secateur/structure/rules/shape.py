@@ -283,5 +283,3 @@ def channel_shuffle(t: Tracker, op: Op) -> Dims:
     group, inner = t.split(channels, [op.args[1], channels.size // op.args[1]], op)
     t.pieces_of(op, [group])
     return [batch, merge([inner, group]), *space]
-
-

@@ -1,8 +1,8 @@
 """The table of operator rules.
 
-A rule is a function of the tracker and one recorded operator. It unifies, splits and merges the dimensions of the operator's
-inputs, says which dimensions it reduces over (`tracker.reduce`), and returns the dimensions of its output, or a list of
-them for several outputs. Its row in the table is its decorator: `@rule("aten::mean", "aten::sum")`.
+A rule is a function of the tracker and one recorded operator. It unifies, splits and merges the dimensions of the
+operator's inputs, says which dimensions it reduces over (`tracker.reduce`), and returns the dimensions of its output,
+or a list of them for several outputs. Its row in the table is its decorator: `@rule("aten::mean", "aten::sum")`.
 """
 
 from __future__ import annotations
