@@ -1,4 +1,5 @@
-"""Real networks, half of their channels, with no hint beside example inputs: cut, proved, saved and loaded bit for bit."""
+"""Real networks, half of their channels, with no hint beside example inputs: cut, proved, saved and loaded bit for
+bit."""
 
 from __future__ import annotations
 
@@ -116,9 +117,7 @@ def test_half_the_channels_proved_saved_and_loaded(network: Network, tmp_path: A
     result.save(tmp_path / "saved")
     torch.manual_seed(1)
     loaded = sc.load(tmp_path / "saved", network.build()[0])
-    assert all(
-        torch.equal(a, b) for a, b in zip(_outputs(loaded, inputs), _outputs(result.model, inputs), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(_outputs(loaded, inputs), _outputs(result.model, inputs), strict=True))
 
 
 def _make_answers_visible(model: nn.Module) -> None:

@@ -59,7 +59,8 @@ class Fit:
                 nearest = f"{least / ceiling.full:.6g}" if fraction else str(least)
                 raise BudgetError(
                     f"budget {ceiling.budget.unit}={ceiling.budget.value:g} cannot be met: with every axis at its "
-                    f"floor {least:,} of {ceiling.full:,} remain; the nearest possible is {ceiling.budget.unit}={nearest}"
+                    f"floor {least:,} of {ceiling.full:,} remain; "
+                    f"the nearest possible is {ceiling.budget.unit}={nearest}"
                 )
 
     def fill(self, steps: list[int], order: Sequence[int]) -> list[int]:
