@@ -58,7 +58,9 @@ def pointwise(t: Tracker, op: Op) -> list[Dims]:
 @rule("aten::prelu", "aten::_prelu_kernel")
 def prelu(t: Tracker, op: Op) -> Dims:
     dims, slope = t.of(op, 0), t.of(op, 1)
-    if len(slope) == 1 and slope[0].size > 1:
+    if len(slope) > 1:  # torch has placed it already
+        return pointwise(t, op)[0]
+    if slope and slope[0].size > 1:
         t.unify(dims[1], slope[0], op)
     return dims
 
