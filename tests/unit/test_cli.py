@@ -106,7 +106,7 @@ def test_numbers_that_json_cannot_say_become_null() -> None:
 
 
 def test_a_bug_is_one_short_message_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.pipeline.shrink", lambda model, plan: 1 / 0)
+    monkeypatch.setattr("secateur.pipeline.shrink", lambda *_: 1 / 0)
     found = secateur("prune", "lenet5", "--budget", "macs=0.5", "--json")
     assert found.code == 1
     assert "ZeroDivisionError" in found.record["error"]
@@ -119,7 +119,7 @@ def test_a_verification_that_does_not_hold_is_exit_code_3_and_still_saved(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     wrong = sc.Verification(1.0, 0.5, False)
-    monkeypatch.setattr("secateur.pipeline.verify_traced", lambda *arguments, **options: wrong)
+    monkeypatch.setattr("secateur.pipeline.verify_traced", lambda *_, **__: wrong)
     found = secateur("prune", "lenet5", "--budget", "macs=0.5", "--out", tmp_path / "small", "--json")
     assert found.code == 3
     assert found.record["verification"]["ok"] is False

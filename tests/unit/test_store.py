@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -144,7 +143,7 @@ def test_a_folder_of_ours_is_replaced_whole(saved: Path, tmp_path: Path) -> None
     save_folder(build_model("lenet300"), again, texts={"recipe.yaml": "seed: 0\n"})
     assert sc.load(again, build_model("lenet300")).fc1.out_features == 300
     assert (again / "recipe.yaml").read_text() == "seed: 0\n"
-    assert os.listdir(tmp_path) == ["again"]
+    assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
 
 @pytest.mark.parametrize("exists", [False, True])
