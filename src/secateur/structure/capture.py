@@ -110,7 +110,6 @@ def _capture_on(model: nn.Module, inputs: Inputs, device: torch.device, *, train
 
 
 def _private(tensor: torch.Tensor) -> torch.Tensor:
-    """The same values; buffers are copied because a forward may write to them."""
     return tensor.detach() if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
 
 
@@ -151,23 +150,35 @@ def _remember_items(path: str, name: str, values: Sequence[Any]) -> list[Any]:
 
 
 def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.device) -> Any:
-    ledger = recorder.ledger
-    fastpath = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(_quiet_randomness(device))
-        torch.backends.mha.set_fastpath_enabled(False)
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fastpath)
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(as_captured())
         stack.enter_context(torch.device(device))
-        stack.enter_context(recording(ledger))
+        stack.enter_context(recording(recorder.ledger))
         stack.enter_context(_module_paths(model, recorder))
         stack.enter_context(_Calls(recorder))
         stack.enter_context(recorder)
         output = call_model(model, inputs)
-    recorder.program.equalities = ledger.equalities
-    recorder.program.number_uses = ledger.number_uses
+    recorder.program.equalities = recorder.ledger.equalities
+    recorder.program.number_uses = recorder.ledger.number_uses
     return output
+
+
+@contextmanager
+def as_captured() -> Iterator[None]:
+    """The conditions of a capture: no gradients, and no fused paths that would hide operators."""
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+def private_copy(model: nn.Module) -> nn.Module:
+    """A copy that shares the weights; buffers are its own, because a forward may write to them."""
+    return clone_with(model, _private)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""The definition of a cut, executed: the original network in which every reduction over an axis skips what is removed.
+"""The definition of a cut, executed: the original network where each reduction over an axis skips what is removed.
 
-The captured program is replayed with the original weights at their original sizes. Nothing is cut; each reduction is
-told which entries to ignore. The reference knows activations only, surgery knows parameters only: they check each
-other.
+The user's own forward runs once more with the original weights at their original sizes. Nothing is cut; each
+operator that reduces over an axis is told which entries to ignore. The reference knows activations only, surgery knows
+parameters only: they check each other.
 """
 
 from __future__ import annotations
@@ -12,115 +12,88 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_flatten
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.spec import Plan
 from secateur.spec.expr import Expr, axes_of, size_of
-from secateur.structure import Traced, named_tensors
-from secateur.structure.capture import Inputs
+from secateur.structure import Traced
+from secateur.structure.capture import Inputs, as_captured, call_model, private_copy, tensors_in
 from secateur.structure.freeze import Names
-from secateur.structure.program import Op, Program, Ref, refs
 from secateur.structure.tracker import Reduction
 from secateur.surgery.select import removed_mask
 
 _FILL = {"zero": 0.0, "one": 1.0, "lowest": float("-inf"), "highest": float("inf")}
 
 
+class Diverged(Exception):
+    """The forward ran other operators than when it was captured."""
+
+
 def reference_outputs(model: nn.Module, traced: Traced, plan: Plan, inputs: Inputs) -> list[torch.Tensor]:
-    """Output tensors of the reference, in the order of the flattened outputs."""
-    return _Replay(model, traced, plan, inputs).run()
+    """Output tensors of the reference, in the order of the flattened outputs.
+
+    The inputs may have another batch size or other values than those of the capture. Raises Diverged when the forward
+    takes another path with them.
+    """
+    copy = private_copy(model).eval()
+    with as_captured(), _Skipping(traced, plan):
+        return list(tensors_in(call_model(copy, inputs)))
 
 
-class _Replay:
-    def __init__(self, model: nn.Module, traced: Traced, plan: Plan, inputs: Inputs) -> None:
-        self.program: Program = traced.program
+class _Skipping(TorchDispatchMode):
+    """Makes each reduction skip the entries that the plan removes, operator by operator along the captured program."""
+
+    def __init__(self, traced: Traced, plan: Plan) -> None:
+        super().__init__()
+        self.program = traced.program
         self.tracker = traced.tracker
         self.plan = plan
         self.names = Names(traced.tracker.named)
-        tensors = {found.name: found.tensor.detach() for found in named_tensors(model)}
-        self.device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
-        given = [leaf for leaf in tree_flatten(inputs)[0] if isinstance(leaf, torch.Tensor)]
-        self.values: dict[int, torch.Tensor] = {}
-        for number, name in self.program.named.items():
-            # A forward may write to buffers; parameters are only read.
-            self.values[number] = tensors[name] if isinstance(tensors[name], nn.Parameter) else tensors[name].clone()
-        for number, leaf in zip(self.program.inputs, given, strict=True):
-            self.values[number] = leaf.detach()
-        for number, constant in self.program.constants.items():
-            self.values[number] = constant
-        self.last_use = self._last_uses()
+        self.expected = sorted(self.tracker.reductions)
+        self.reducing = {self.program.ops[number].target for number in self.expected}
+        self.position = 0
 
-    def run(self) -> list[torch.Tensor]:
-        with torch.no_grad():
-            for number, op in enumerate(self.program.ops):
-                self._execute(number, op)
-                for used in {*refs([op.args, op.kwargs]), *op.outputs}:
-                    if self.last_use.get(used) == number:
-                        self.values.pop(used, None)
-        return [self.values[number] for number in self.program.outputs]
-
-    def _last_uses(self) -> dict[int, int]:
-        last: dict[int, int] = {}
-        for number, op in enumerate(self.program.ops):
-            for used in refs([op.args, op.kwargs]):
-                last[used] = number
-        return {tensor: number for tensor, number in last.items() if tensor not in self.program.outputs}
-
-    def _execute(self, number: int, op: Op) -> None:
-        args = list(self._decode(op.args))
-        kwargs = {name: self._decode(value) for name, value in op.kwargs.items()}
-        if kwargs.get("device") is not None:
-            kwargs["device"] = self.device
-        output: Any = None
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in self.reducing:
+            return func(*args, **(kwargs or {}))
+        number = self._next(func)
+        arguments = list(args)
         for reduction in self.tracker.reductions.get(number, []):
-            statistic = _STATISTICS.get(reduction.how)
-            removed = self._removed(op, reduction)
+            removed = self._removed(number, reduction, arguments[reduction.arg])
             if removed is None:
                 continue
-            if statistic is None:
-                args[reduction.arg] = args[reduction.arg].masked_fill(
-                    removed, _fill(reduction.how, args[reduction.arg])
-                )
-            else:
-                output = statistic(_positional(op, args, kwargs), removed, reduction.dims)
-        if output is None:
-            output = _call(op, args, kwargs)
-        results = output if isinstance(output, list | tuple) else (output,)
-        for made, value in zip(op.outputs, results, strict=False):
-            if made >= 0 and isinstance(value, torch.Tensor):
-                self.values[made] = value
+            statistic = _STATISTICS.get(reduction.how)
+            if statistic is not None:
+                return statistic(_positional(func, arguments, kwargs or {}), removed, reduction.dims)
+            given = arguments[reduction.arg]
+            arguments[reduction.arg] = given.clone().masked_fill_(removed, _fill(reduction.how, given))  # same strides
+        return func(*arguments, **(kwargs or {}))
 
-    def _decode(self, value: Any) -> Any:
-        if isinstance(value, Ref):
-            return self.values[value.id]
-        if isinstance(value, list | tuple):
-            made = [self._decode(item) for item in value]
-            return made if isinstance(value, list) else tuple(made)
-        return value
+    def _next(self, func: Any) -> int:
+        """Number of the captured operator that this one is: reductions come in the same order, though views and copies
+        between them depend on strides."""
+        self.position += 1
+        if self.position > len(self.expected):
+            raise Diverged(f"a {func} that the capture did not have")
+        number = self.expected[self.position - 1]
+        if self.program.ops[number].target is not func:
+            raise Diverged(f"a {func} where the capture had a {self.program.ops[number].target}")
+        return number
 
-    def _removed(self, op: Op, reduction: Reduction) -> torch.Tensor | None:
+    def _removed(self, number: int, reduction: Reduction, tensor: torch.Tensor) -> torch.Tensor | None:
         """Mask of removed entries along the reduced dimensions, or None when all stay."""
-        ref = op.args[reduction.arg]
-        exprs: list[Expr] = [self.names.expr(node) for node in self.tracker.dims(ref.id)]
+        dims = self.tracker.dims(self.program.ops[number].args[reduction.arg].id)
+        exprs: list[Expr] = [self.names.expr(node) for node in dims]
         if not any(axis in self.plan.kept for dim in reduction.dims for axis in axes_of(exprs[dim])):
             return None
-        shape = self.program.shapes[ref.id]
-        removed = removed_mask(shape, _only(exprs, reduction.dims, self.plan), self.plan, self.device)
-        return removed if removed.any() else None
+        if any(tensor.shape[dim] != dims[dim].size for dim in reduction.dims):
+            raise Diverged(f"operator {number} reduces over other sizes")
+        return removed_mask(tensor.shape, _only(exprs, reduction.dims, self.plan), self.plan, tensor.device)
 
 
-def _call(op: Op, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    try:
-        return op.target(*args, **kwargs)
-    except RuntimeError:
-        if op.target._schema.name not in ("aten::view", "aten::_unsafe_view"):
-            raise
-        return args[0].reshape(args[1])  # entries were filled in, which may have changed the strides
-
-
-def _positional(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+def _positional(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
     """All arguments in the order of the operator's schema, defaults included."""
-    rest = op.target._schema.arguments[len(args) :]
+    rest = func._schema.arguments[len(args) :]
     return [*args, *(kwargs.get(argument.name, argument.default_value) for argument in rest)]
 
 
@@ -187,7 +160,7 @@ def _layer_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -
     mean = x.masked_fill(removed, 0).sum(dims, keepdim=True) / count
     variance = ((x - mean) ** 2).masked_fill(removed, 0).sum(dims, keepdim=True) / count
     rstd = (variance + eps).rsqrt()
-    return _affine((x - mean) * rstd, weight, bias), mean, rstd
+    return _affine((x - mean) * rstd, weight, bias).contiguous(), mean, rstd
 
 
 def _rms_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
@@ -195,7 +168,7 @@ def _rms_norm(args: list[Any], removed: torch.Tensor, dims: tuple[int, ...]) -> 
     weights = _weights(x, removed)
     square = (x**2).masked_fill(removed, 0).sum(dims, keepdim=True) / weights.sum(dims, keepdim=True)
     rstd = (square + (torch.finfo(x.dtype).eps if eps is None else eps)).rsqrt()
-    return _affine(x * rstd, weight, None), rstd
+    return _affine(x * rstd, weight, None).contiguous(), rstd
 
 
 def _group_norm(args: list[Any], removed: torch.Tensor, _: tuple[int, ...]) -> tuple[torch.Tensor, ...]:
