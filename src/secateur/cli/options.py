@@ -85,7 +85,7 @@ class TrainingOptions(ModelOptions, DataOptions, OutOptions):
 
     epochs: Annotated[int, Option(help="Rounds through the training images.")] = 10
     lr: Annotated[float, Option(help="Largest learning rate.")] = 0.05
-    batch_size: Annotated[int, Option(help="Images per step.")] = 128
+    batch_size: Annotated[int, Option(help="Images per step.")] = 64
     schedule: Annotated[str, Option(help="Learning rate over time: one-cycle, cosine or constant.")] = "one-cycle"
     optimizer: Annotated[str, Option(help="sgd or adamw.")] = "sgd"
     momentum: Annotated[float, Option(help="Of sgd.")] = 0.9

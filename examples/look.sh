@@ -1,0 +1,3 @@
+secateur inspect resnet20 --why
+secateur list criteria
+secateur list budgets

@@ -1,0 +1,1 @@
+secateur prune --recipe recipe.yaml --criterion l2
