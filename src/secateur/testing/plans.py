@@ -8,10 +8,12 @@ from secateur.spec import Plan, Structure
 from secateur.spec.plan import Indices
 
 
-def random_plan(structure: Structure, seed: int, *, only_chosen: bool = False, share: float = 0.8) -> Plan:
+def random_plan(
+    structure: Structure, seed: int, *, only_chosen: bool = False, share: float = 0.8, least: int = 1
+) -> Plan:
     """A plan that cuts about `share` of the axes to random counts; tied axes keep their ratio.
 
-    only_chosen: leave the axes alone that are not pruned by default.
+    only_chosen: leave the axes alone that are not pruned by default. least: indices that every axis keeps.
     """
     rng = Random(f"plan {seed}")
     tied = {name: tie.members for tie in structure.ties for name, _ in tie.members}
@@ -23,7 +25,8 @@ def random_plan(structure: Structure, seed: int, *, only_chosen: bool = False, s
         own = [structure.axis[name] for name, _ in members]
         if any(member.pin is not None or (only_chosen and not member.chosen) for member in own):
             continue
-        count = rng.randint(1, min(member.size // multiple for member, (_, multiple) in zip(own, members, strict=True)))
+        most = own[0].size // members[0][1]
+        count = rng.randint(min(least, most), most)
         if count * members[0][1] == own[0].size:
             continue
         for member, (name, multiple) in zip(own, members, strict=True):
