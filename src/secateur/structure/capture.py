@@ -23,11 +23,12 @@ from secateur.spec import TraceError
 from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
 from secateur.structure.program import Call, Op, Program, Ref, refs
-from secateur.structure.sizeint import Ledger, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
+from secateur.structure.sizeint import Ledger, Origin, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
 from secateur.structure.sizes import SCALED, WATCHED
 
 Inputs = tuple[Any, ...] | dict[str, Any]
 
+_COUNTS = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
 _SHAPE_GETTER = torch.Tensor.shape.__get__  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -45,6 +46,11 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
 
 def capture(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program:
     """The program of one forward, in eval or in train mode; raises TraceError when the forward itself fails."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise TraceError(
+            f"{type(model).__name__} holds TorchScript modules, whose forward cannot be followed; give the Python model "
+            "that was scripted, and script the smaller one"
+        )
     try:
         return _capture_on(model, inputs, torch.device("meta"), train=train)
     except TraceError:
@@ -152,7 +158,7 @@ def _remember_items(path: str, name: str, values: Sequence[Any]) -> list[Any]:
 def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.device) -> Any:
     with ExitStack() as stack:
         stack.enter_context(_quiet_randomness(device))
-        stack.enter_context(as_captured())
+        stack.enter_context(as_captured(model))
         stack.enter_context(torch.device(device))
         stack.enter_context(recording(recorder.ledger))
         stack.enter_context(_module_paths(model, recorder))
@@ -165,15 +171,30 @@ def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.de
 
 
 @contextmanager
-def as_captured() -> Iterator[None]:
+def as_captured(model: nn.Module) -> Iterator[None]:
     """The conditions of a capture: no gradients, and no fused paths that would hide operators."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _unfused_recurrence(model):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+@contextmanager
+def _unfused_recurrence(model: nn.Module) -> Iterator[None]:
+    """Recurrent layers step by step, as on the meta device, where a library would run them as one operator."""
+    if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        yield
+        return
+    onednn = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # the public context manager warns about a flag that is not touched here
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(onednn)
 
 
 def private_copy(model: nn.Module) -> nn.Module:
@@ -251,6 +272,8 @@ class _Recorder(TorchDispatchMode):
                 self.program.constants[number] = self._alive[number]
         output = self._quick(func, args) or func(*args, **(kwargs or {}))
         results = output if isinstance(output, list | tuple) else (output,)
+        if torch.Tag.inplace_view in func.tags:
+            self._numbers.pop(id(args[0]), None)  # the tensor goes on with other dimensions: another one to us
         numbers = [self.number(item) if isinstance(item, torch.Tensor) else -1 for item in results]
         self.made.update(numbers)
         op = Op(func, arguments, keywords, numbers, self.stack[-1], self.call)
@@ -283,13 +306,16 @@ class _Calls(TorchFunctionMode):
         keywords = kwargs or {}
         if func == _SHAPE_GETTER or func is torch.Tensor.size:
             return self._shape(func, args, keywords)
+        if func in _COUNTS:
+            return self._count(func, args, keywords)
         if func is torch.tensor or func is torch.as_tensor:
             self._note_numbers(args)
         if self.recorder.call is not None or not _is_watched(func, args):
             return func(*args, **keywords)
         recorder = self.recorder
-        encoded = {name: recorder.encode(value) for name, value in keywords.items()}
-        call = Call(func, recorder.encode(tuple(args)), encoded, recorder.stack[-1], where())
+        known = recorder.ledger.recall
+        encoded = {name: recorder.encode(known(value)) for name, value in keywords.items()}
+        call = Call(func, recorder.encode(known(tuple(args))), encoded, recorder.stack[-1], where())
         recorder.call = call
         try:
             output = func(*args, **keywords)
@@ -298,6 +324,13 @@ class _Calls(TorchFunctionMode):
         call.result = recorder.encode(output)
         recorder.program.calls.append(call)
         return output
+
+    def _count(self, func: Any, args: Any, keywords: Any) -> SizeInt:
+        number, count = self.recorder.number(args[0]), func(*args, **keywords)
+        origin: Origin = ("constant", 1)
+        for dim in range(args[0].dim()):
+            origin = ("*", origin, ("dim", number, dim))
+        return SizeInt(count, origin)
 
     def _note_numbers(self, args: Any) -> None:
         """A size that becomes a value of a tensor is a number that the code computes with."""

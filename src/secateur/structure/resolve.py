@@ -104,12 +104,12 @@ class Resolver:
             for key, nodes in self.bound.items():
                 for node in nodes[1:]:
                     self._must_equal(size_polynomial(nodes[0]), size_polynomial(node), f"{key[0]}.{key[1]}")
+            for origin, place in self.uses:
+                self._number_use(origin, place)
             for equation in self.equations:
                 self._hold(equation)
             for left, right, place in self.comparisons:
                 self._compare(left, right, place)
-            for origin, place in self.uses:
-                self._number_use(origin, place)
             self._pin_broken_ties()
             if self._state() == before:
                 break
@@ -225,7 +225,7 @@ class Resolver:
         if left == right:
             return
         if len(left.terms) != 1 or len(right.terms) != 1:
-            self._pin_both(left, right, place)
+            self._pin_related([*left.nodes, *right.nodes], place)
             return
         (a, _), (b, _) = next(iter(left.terms.items())), next(iter(right.terms.items()))
         common = [key for key in a if key in b]
@@ -233,13 +233,12 @@ class Resolver:
         theirs = _one([right.atoms[key] for key in b if key not in common], place)
         if mine is not None and theirs is not None:
             self.ties.append((mine, theirs, f"the code at {place} computes one size from the other"))
-        else:
-            self._pin_both(left, right, place)
+        else:  # all but the common factors is a number
+            self._pin_related([node for node in (mine, theirs) if node is not None], place)
 
-    def _pin_both(self, left: Polynomial, right: Polynomial, place: str) -> None:
-        reason = Pin("size-in-code", "the code relates its size to other sizes", place)
-        for node in [*left.nodes, *right.nodes]:
-            node.pin = node.pin or reason
+    def _pin_related(self, nodes: list[Node], place: str) -> None:
+        for node in nodes:
+            node.pin = node.pin or Pin("size-in-code", "the code relates its size to other sizes", place)
 
     def _pin_all(self, target: Polynomial, code: str, detail: str, equation: Equation) -> None:
         cure = "write -1, or read the size from an attribute of the module or from a tensor's shape"

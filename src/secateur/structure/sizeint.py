@@ -27,6 +27,16 @@ class Ledger:
     def __init__(self) -> None:
         self.equalities: list[tuple[Origin, Origin, str]] = []
         self.number_uses: list[tuple[Origin, str]] = []
+        self.converted: dict[int, Origin] = {}
+        """Values that `int(size / other)` gave: Python makes plain ints of them, so they are known by value."""
+
+    def recall(self, value: Any) -> Any:
+        """The argument with converted sizes in place of plain ints of the same value."""
+        if type(value) is int and value in self.converted:
+            return SizeInt(value, self.converted[value])
+        if type(value) in (tuple, list) and self.converted:
+            return type(value)(self.recall(item) for item in value)
+        return value
 
 
 _LEDGER: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
@@ -74,6 +84,8 @@ class SizeInt(int):
         return float(int(self))
 
     def __truediv__(self, other: Any) -> Any:
+        if isinstance(other, int) and other > 0 and int(self) % int(other) == 0:
+            return SizeFloat(int(self) / int(other), ("//", self.origin, origin_of(other)), 1.0)
         return _number(self, other, int.__truediv__)
 
     def __rtruediv__(self, other: Any) -> Any:
@@ -110,6 +122,15 @@ class SizeFloat(float):
         made.origin = origin
         made.power = power
         return made
+
+    def __int__(self) -> int:
+        value = float.__int__(self)
+        ledger = _LEDGER.get()
+        if ledger is not None and self.power == 1.0 and value > 1:
+            ledger.converted[value] = self.origin
+        return value
+
+    __trunc__ = __floor__ = __int__
 
     def _mixed(self, operation: Callable[[float, Any], Any], other: Any) -> Any:
         ledger = _LEDGER.get()

@@ -36,8 +36,10 @@ def reference_outputs(model: nn.Module, traced: Traced, plan: Plan, inputs: Inpu
     takes another path with them.
     """
     copy = private_copy(model).eval()
-    with as_captured(), _Skipping(traced, plan):
-        return list(tensors_in(call_model(copy, inputs)))
+    with as_captured(copy), _Skipping(traced, plan) as skipping:
+        outputs = list(tensors_in(call_model(copy, inputs)))
+    skipping.demand_end()
+    return outputs
 
 
 class _Skipping(TorchDispatchMode):
@@ -49,8 +51,8 @@ class _Skipping(TorchDispatchMode):
         self.tracker = traced.tracker
         self.plan = plan
         self.names = Names(traced.tracker.named)
-        self.expected = sorted(self.tracker.reductions)
-        self.reducing = {self.program.ops[number].target for number in self.expected}
+        self.reducing = {self.program.ops[number].target for number in self.tracker.reductions}
+        self.expected = [number for number, op in enumerate(self.program.ops) if op.target in self.reducing]
         self.position = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -79,6 +81,11 @@ class _Skipping(TorchDispatchMode):
         if self.program.ops[number].target is not func:
             raise Diverged(f"a {func} where the capture had a {self.program.ops[number].target}")
         return number
+
+    def demand_end(self) -> None:
+        """Raise Diverged when reductions of the capture did not come."""
+        if self.position < len(self.expected):
+            raise Diverged(f"{len(self.expected) - self.position} reductions of the capture did not come")
 
     def _removed(self, number: int, reduction: Reduction, tensor: torch.Tensor) -> torch.Tensor | None:
         """Mask of removed entries along the reduced dimensions, or None when all stay."""
