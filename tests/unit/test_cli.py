@@ -223,3 +223,14 @@ def test_bad_recipes_are_refused(tmp_path: Path, text: str, expected: str) -> No
 def test_every_field_of_the_prune_config_is_an_option() -> None:
     options = {field.name for field in fields(VERBS["prune"].Options)} | {"targets"}
     assert {field.name for field in fields(sc.PruneConfig)} <= options
+
+
+def test_what_the_system_refuses_is_one_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("secateur.store.folder.save_file", full)
+    found = secateur("prune", "lenet5", "--budget", "macs=0.5", "--out", tmp_path / "small")
+    assert found.code == 1
+    assert found.err.endswith("secateur: the system refused: No space left on device\n")
+    assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ import typer
 from secateur import __version__
 from secateur.cli import demo, evaluate, finetune, inspect, prune, train, verify
 from secateur.cli import list as listing
-from secateur.cli.command import command_of
+from secateur.cli.command import Task, command_of
 from secateur.cli.outcome import as_json
 
 DONE, FAILED, BAD_INPUT, UNVERIFIED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -65,16 +65,16 @@ def run(arguments: Sequence[str]) -> int:
     """Run one verb, write its result to stdout or its error to stderr, and return the exit code."""
     in_json = "--json" in arguments
     try:
-        task = app(list(arguments) or ["--help"], prog_name="secateur", standalone_mode=False)
-        outcome = task() if callable(task) else None
+        task: Task | int = app(list(arguments) or ["--help"], prog_name="secateur", standalone_mode=False)
+        if isinstance(task, int):  # help or the version was shown
+            return task
+        outcome = task()
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED, in_json=in_json)
     except Exception as error:
         if os.environ.get("SECATEUR_DEBUG"):
             traceback.print_exc()
         return _fail(*_explained(error), in_json=in_json)
-    if outcome is None:
-        return DONE
     sys.stdout.write(as_json(outcome.record) if in_json else outcome.text.rstrip("\n"))
     sys.stdout.write("\n")
     return DONE if outcome.verified else UNVERIFIED
@@ -88,6 +88,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     usage = getattr(error, "format_message", None)
     if usage is not None:
         return f"{usage()} (secateur VERB --help lists the options)", BAD_INPUT
+    if isinstance(error, OSError):
+        return f"the system refused: {error}", FAILED
     return (
         f"failed unexpectedly: {type(error).__name__}: {error}; this is a bug in Secateur or in the model's code "
         "(run again with SECATEUR_DEBUG=1 for the traceback)"

@@ -15,7 +15,7 @@ from secateur.cli.tables import shown, table
 
 if TYPE_CHECKING:
     from secateur.cli.opening import Opened
-    from secateur.spec import Axis, Structure
+    from secateur.spec import Axis, Pin, Structure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,26 +60,27 @@ def _summary(structure: Structure, opened: Opened) -> dict[str, Any]:
     }
 
 
-def _by_code(structure: Structure) -> dict[str, list[Axis]]:
+def _whole(structure: Structure) -> list[tuple[Axis, Pin]]:
+    return [(axis, axis.pin) for axis in structure.axes if axis.pin is not None]
+
+
+def _by_code(structure: Structure) -> dict[str, list[tuple[Axis, Pin]]]:
     """Axes that stay whole by reason code, the commonest first."""
-    found: dict[str, list[Axis]] = {}
-    for axis in structure.axes:
-        if axis.pin is not None:
-            found.setdefault(axis.pin.code, []).append(axis)
+    found: dict[str, list[tuple[Axis, Pin]]] = {}
+    for axis, pin in _whole(structure):
+        found.setdefault(pin.code, []).append((axis, pin))
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
-def _reason(code: str, axes: list[Axis]) -> dict[str, Any]:
-    first = axes[0]
-    assert first.pin is not None
-    cure = next((axis.pin.cure for axis in axes if axis.pin is not None and axis.pin.cure), "")
+def _reason(code: str, axes: list[tuple[Axis, Pin]]) -> dict[str, Any]:
+    example, pin = axes[0]
     return {
         "code": code,
         "count": len(axes),
-        "example": first.name,
-        "detail": first.pin.detail,
-        "where": first.pin.where,
-        "cure": cure,
+        "example": example.name,
+        "detail": pin.detail,
+        "where": pin.where,
+        "cure": next((pin.cure for _, pin in axes if pin.cure), ""),
     }
 
 
@@ -96,7 +97,7 @@ def _text(summary: dict[str, Any], structure: Structure, *, why: bool) -> str:
     ]
     lines += [f"tied: {_few(tie['axes'])}: {tie['reason']}" for tie in summary["ties"]]
     lines += ["", "what stays whole, and why:"] if summary["whole"] else []
-    lines += [_every(axis) for axis in structure.axes if axis.pin] if why else _grouped(summary["whole"])
+    lines += [_every(axis, pin) for axis, pin in _whole(structure)] if why else _grouped(summary["whole"])
     lines += [f"note: {text}" for text in summary["notes"]]
     return "\n".join(lines)
 
@@ -115,8 +116,7 @@ def _grouped(reasons: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _every(axis: Axis) -> str:
-    assert axis.pin is not None
-    where = f" ({axis.pin.where})" if axis.pin.where else ""
-    cure = f"; cure: {axis.pin.cure}" if axis.pin.cure else ""
-    return f"  {axis.name} [{axis.size}] {axis.pin.code}: {axis.pin.detail}{where}{cure}"
+def _every(axis: Axis, pin: Pin) -> str:
+    where = f" ({pin.where})" if pin.where else ""
+    cure = f"; cure: {pin.cure}" if pin.cure else ""
+    return f"  {axis.name} [{axis.size}] {pin.code}: {pin.detail}{where}{cure}"
