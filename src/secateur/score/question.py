@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from secateur.spec import Axis, ScoreError, Structure, TensorSpec
+from secateur.spec import Axis, Structure, TensorSpec
 from secateur.spec.expr import axes_of, index_along
 
 Elements = Callable[[torch.Tensor], torch.Tensor]
@@ -53,17 +53,8 @@ class Question:
             if present:
                 values = _without_idle_dims(elements(self.tensors[name]), spec)
                 for axis in present:
-                    sums[axis].append(_normalised(self._sum(values, spec, wanted[axis], name) ** power))
+                    sums[axis].append(_normalised(sum_along(values, spec, wanted[axis], self.structure) ** power))
         return {axis: torch.stack(parts).mean(0) for axis, parts in sums.items() if parts}
-
-    def _sum(self, values: torch.Tensor, spec: TensorSpec, axis: Axis, name: str) -> torch.Tensor:
-        total = sum_along(values, spec, axis, self.structure)
-        if not bool(total.isfinite().all()):
-            raise ScoreError(
-                f"parameter {name!r} holds values that are not finite (NaN or infinity), so axis {axis.name!r} cannot "
-                "be scored; train the model to finite weights, or load others"
-            )
-        return total
 
 
 def _without_idle_dims(values: torch.Tensor, spec: TensorSpec) -> torch.Tensor:

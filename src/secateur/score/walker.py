@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import nn
@@ -22,6 +24,7 @@ def score(model: nn.Module, structure: Structure, *, criterion: str | Criterion 
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
     axes = tuple(axis for axis in structure.axes if axis.chosen)
     tensors = {found.name: found.tensor.detach() for found in named_tensors(model)}
+    _demand_finite(tensors, structure)
     with torch.no_grad():
         made = function(Question(structure, tensors, axes, seed))
     if axes and not made:
@@ -37,3 +40,13 @@ def score(model: nn.Module, structure: Structure, *, criterion: str | Criterion 
             values[axis.name] = result.numpy()
     skipped = {axis.name: f"criterion {name} does not apply" for axis in axes if axis.name not in made}
     return Scores(name, values, skipped, seed)
+
+
+def _demand_finite(tensors: Mapping[str, torch.Tensor], structure: Structure) -> None:
+    for name, spec in structure.tensors.items():
+        # One sum is the cheapest pass over memory that shows NaN and infinity.
+        if spec.kind == "parameter" and not bool(tensors[name].sum().isfinite()):
+            raise ScoreError(
+                f"parameter {name!r} of {structure.model} holds values that are not finite (NaN or infinity); "
+                "train the model to finite weights, or load others"
+            )

@@ -16,25 +16,28 @@ from secateur.structure import Traced, trace_program
 from secateur.structure.capture import Inputs, call_model, normalise_inputs, tensors_in
 from secateur.surgery.reference import Diverged, reference_outputs
 
-TOLERANCE = 1e-4
+COARSE = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
+"""Relative difference that rounding explains in coarse dtypes."""
 
 
 def verify(
-    model: nn.Module, small: nn.Module, plan: Plan, example_inputs: Any, *, tolerance: float = TOLERANCE
+    model: nn.Module, small: nn.Module, plan: Plan, example_inputs: Any, *, tolerance: float | None = None
 ) -> Verification:
     """Compare the shrunk model with the reference on these inputs, in eval mode.
 
     The largest absolute difference over all output tensors must stay below `tolerance` times the largest absolute
-    output. Both models come back in the mode they were in.
+    output; when none is given, below what the parameters' dtype explains (1e-4 in single precision). Both models come
+    back in the mode they were in.
     """
     inputs = normalise_inputs(example_inputs)
     return verify_traced(model, small, plan, inputs, trace_program(model, inputs), tolerance=tolerance)
 
 
 def verify_traced(
-    model: nn.Module, small: nn.Module, plan: Plan, inputs: Inputs, traced: Traced, *, tolerance: float = TOLERANCE
+    model: nn.Module, small: nn.Module, plan: Plan, inputs: Inputs, traced: Traced, *, tolerance: float | None = None
 ) -> Verification:
     """Like `verify`, with a capture that was made before."""
+    tolerance = _tolerance(small) if tolerance is None else tolerance
     try:
         expected = _expected(model, plan, inputs, traced)
     except Diverged as difference:
@@ -46,6 +49,10 @@ def verify_traced(
         detail = f"the shrunk model gives {len(got)} output tensors, the reference {len(expected)}"
         return Verification(math.inf, math.inf, False, tolerance, detail)
     return _compare(expected, got, tolerance)
+
+
+def _tolerance(model: nn.Module) -> float:
+    return max((COARSE[parameter.dtype] for parameter in model.parameters() if parameter.dtype in COARSE), default=1e-4)
 
 
 def _expected(model: nn.Module, plan: Plan, inputs: Inputs, traced: Traced) -> list[torch.Tensor]:
