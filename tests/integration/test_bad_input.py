@@ -111,6 +111,12 @@ CASES: dict[str, tuple[Callable[[Path], Arguments], str]] = {
     "weights with NaN": (_pruning("--weights", "{root}/nan.safetensors"), "NaN or infinite values in fc3.bias"),
     "unknown data": (_pruning("--data", "digit"), "unknown data 'digit'; did you mean: digits"),
     "out is somebody's": (_pruning("--out", "{root}/thesis"), "no folder that Secateur saved"),
+    "out below a file": (_pruning("--out", "{root}/thesis/chapter.txt/new"), "no folder that can be written to"),
+    "factory without a folder": (_pruning("--factory", "json:loads"), "builds the original of a saved folder"),
+    "weights of no original": (
+        lambda root: ["verify", root / "small", "--weights", root / "nan.safetensors"],
+        "for the --original alone",
+    ),
     "demo over somebody's": (lambda root: ["demo", "--out", root / "thesis"], "holds no earlier demo"),
     "other classes": (
         lambda root: ["evaluate", root / "small", "--data", f"folder:{root / 'images'}", "--input-shape", "1,32,32"],

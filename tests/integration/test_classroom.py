@@ -109,12 +109,15 @@ def test_models_of_ones_own_take_a_factory(tmp_path: Path, monkeypatch: pytest.M
     assert "--factory own_models:net" in refused.err
     made = secateur("prune", "base", "--factory", "own_models:net", "--budget", "macs=0.5", "--out", "small")
     assert made.code == 0, made.err
-    assert secateur("verify", "small", "--factory", "own_models:net").code == 0
+    folder = ["verify", "small", "--factory", "own_models:net"]
+    assert secateur(*folder, "--original", "base").code == 0
+    named = ["--original", "own_models:net", "--weights", "base/model.safetensors", "--input-shape", "1,8,8"]
+    assert secateur(*folder, *named).code == 0
 
 
 def test_vgg16_on_cifar10(data_dir: Path, tmp_path: Path) -> None:
-    data = ["--data", f"cifar10:{data_dir / 'cifar10-subset.npz'}", "--limit", 64]
-    quick = [*data, "--max-steps", 3, "--batch-size", 16]
+    data = ["--data", f"cifar10:{data_dir / 'cifar10-subset.npz'}", "--limit", 32]
+    quick = [*data, "--max-steps", 2, "--batch-size", 8]
     assert secateur("train", "vgg16_bn", *quick, "--out", tmp_path / "base").code == 0
     cut = ["--criterion", "l1", "--budget", "channels=0.5", "--out", tmp_path / "pruned", "--json"]
     made = secateur("prune", tmp_path / "base", *data, *cut)

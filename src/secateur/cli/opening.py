@@ -96,6 +96,8 @@ def look_up(options: ModelOptions) -> Target:
     if not options.model:
         raise ModelError("no model given; name one (secateur list models) or give a folder that Secateur saved")
     folder = _as_folder(options.model)
+    if options.factory is not None and folder is None:
+        raise ModelError(f"--factory builds the original of a saved folder, and {options.model} is none; drop it")
     saved: dict[str, Any] = {"name": options.model}
     if folder is not None:
         saved = _saved_source(folder, options.factory)

@@ -33,6 +33,8 @@ def run(options: Options) -> Outcome:
     from secateur.spec import StoreError
     from secateur.store import history_of, read_run
 
+    if options.weights is not None and options.original is None:
+        raise StoreError("verify takes --weights for the --original alone; name the model before the cut, too")
     target = look_up(replace(options, weights=None))
     if target.folder is None:
         raise StoreError(f"verify checks a folder that Secateur saved, got {target.name}")
@@ -43,7 +45,8 @@ def run(options: Options) -> Outcome:
     lines = ["hashes agree", f"parameters: {counted:,}, predicted {predicted:,}"]
     ok = predicted == counted
     if options.original is not None:
-        original = look_up(replace(options, model=options.original))
+        factory = options.factory if Path(options.original).is_dir() else None
+        original = look_up(replace(options, model=options.original, factory=factory))
         proof, same = _replayed(original, opened.model, plans)
         retrained = read_run(target.folder).verb != "prune"
         ok = ok and proof.ok and (same or retrained)

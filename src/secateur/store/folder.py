@@ -7,6 +7,7 @@ executed.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -93,6 +94,9 @@ def _put_in_place(made: Path, target: Path) -> None:
 
 def demand_free(target: Path) -> None:
     """Raise StoreError unless a model can be saved there: nothing, an empty folder, or one that Secateur wrote."""
+    above = next(parent for parent in target.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise StoreError(f"{target} cannot be made: {above} is no folder that can be written to; choose another --out")
     if target.is_dir() and (not any(target.iterdir()) or (target / MANIFEST).is_file()):
         return
     if target.exists():
