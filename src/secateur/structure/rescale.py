@@ -143,8 +143,15 @@ class _Walk:
         if name in ("aten::mul", "aten::div"):
             return self._multiplied(op, tensor)
         if name in ("aten::add", "aten::sub"):
-            return [*self._labels(op.args[0].id), *self._labels(op.args[1].id)]
+            shape = self.program.shapes[tensor]
+            return [labels for value in op.args[:2] for labels in self._added(value.id, shape)]
         raise _NoRows
+
+    def _added(self, tensor: int, shape: tuple[int, ...]) -> list[torch.Tensor]:
+        """Of a term of a sum; a bias (added apart where the input of a linear layer is not contiguous) has rows itself."""
+        if tensor in self.program.named and self.program.shapes[tensor] == shape[-1:]:
+            return [self._produced([tensor], shape, -1)]
+        return self._labels(tensor)
 
     def _through(self, op: Op, tensor: int) -> list[torch.Tensor]:
         if op.target._schema.name == "aten::neg":
