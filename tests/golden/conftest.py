@@ -24,6 +24,8 @@ def golden(request: pytest.FixtureRequest):
             path.write_text(text)
             return
         assert path.exists(), f"no golden file {path.name}; make it with pytest tests/golden {UPDATE}"
-        assert text.splitlines() == path.read_text().splitlines(), f"review, then accept with pytest tests/golden {UPDATE}"
+        assert text.splitlines() == path.read_text().splitlines(), (
+            f"review, then accept with pytest tests/golden {UPDATE}"
+        )
 
     return compare

@@ -121,8 +121,10 @@ def test_predicted_cost_is_the_counted_one(seed, case):
 def _counted(model, inputs):
     """On meta, where the fused attention of CPUs does not hide its products from the counter."""
     twin = clone_with(model, meta_like).requires_grad_(False)
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.nn.attention.sdpa_kernel(
-        torch.nn.attention.SDPBackend.MATH
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.no_grad(),
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
     ):
         torch.backends.mha.set_fastpath_enabled(False)
         try:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.pipeline import prune
-from secateur.spec.expr import axes_of, kept_of
-from secateur.score import score
 from secateur.allocate import allocate
+from secateur.pipeline import prune
+from secateur.score import score
+from secateur.spec.expr import axes_of, kept_of
 from secateur.store import load_into, save_folder
 from secateur.store.history import remember_history
 from secateur.structure import named_tensors
@@ -150,7 +150,9 @@ def test_a_pruned_model_can_be_pruned(seed, case, tmp_path):
     network, _ = case(seed)
     first = prune(network.model, network.inputs, budget={"params": 0.7}, seed=seed, criterion="random")
     second = prune(first.model, network.inputs, budget={"params": 0.7}, seed=seed, criterion="random")
-    assert first.verification.ok and second.verification.ok, f"{network.name}: {first.verification} {second.verification}"
+    assert first.verification.ok and second.verification.ok, (
+        f"{network.name}: {first.verification} {second.verification}"
+    )
     assert second.after["param_count"] <= 0.7 * first.after["param_count"]
     second.save(tmp_path / "twice")
     loaded = load_into(tmp_path / "twice", random_network(seed).model)
@@ -191,7 +193,9 @@ def test_same_seed_same_plan(seed, case):
     for noise in range(2):
         torch.manual_seed(noise)
         np.random.seed(noise)
-        result = prune(network.model, network.inputs, budget={"channels": 0.5}, criterion="random", seed=11, verify=False)
+        result = prune(
+            network.model, network.inputs, budget={"channels": 0.5}, criterion="random", seed=11, verify=False
+        )
         made.append(result.plan.to_json())
     assert made[0] == made[1]
     other = prune(network.model, network.inputs, budget={"channels": 0.5}, criterion="random", seed=12, verify=False)

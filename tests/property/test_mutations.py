@@ -193,7 +193,7 @@ def _groups_inside(t, op):
     fixed = [t.fixed(size, "spatial", "", op) for size in t.shape(op.outputs[0])[2:]]
     per_group, group = t.split(x[1], [x[1].size // groups, groups], op)
     t.unify(weight[1], per_group, op)
-    out_per_group, outer = t.split(weight[0], [weight[0].size // groups, groups], op)
+    _, outer = t.split(weight[0], [weight[0].size // groups, groups], op)
     t.unify(outer, group, op)
     if op.args[2] is not None:
         t.unify(t.of(op, 2)[0], weight[0], op)

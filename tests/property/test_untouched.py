@@ -27,8 +27,10 @@ def _attributes(model):
 
 
 def _state(model):
-    tensors = {f.name: (id(f.tensor), f.tensor.data_ptr(), f.tensor._version, f.tensor.detach().clone(), f.tensor.requires_grad)
-               for f in named_tensors(model)}  # fmt: skip
+    tensors = {}
+    for found in named_tensors(model):
+        value = found.tensor
+        tensors[found.name] = (id(value), value.data_ptr(), value._version, value.detach().clone(), value.requires_grad)
     return tensors, {path: module.training for path, module in model.named_modules()}, _attributes(model)
 
 

@@ -7,7 +7,21 @@ from random import Random
 import pytest
 
 from secateur.spec import Pin
-from secateur.structure.algebra import ONE, Misfit, atom, atoms, concat, cut, factors, find, merge, parts, pin, split, unify
+from secateur.structure.algebra import (
+    ONE,
+    Misfit,
+    atom,
+    atoms,
+    concat,
+    cut,
+    factors,
+    find,
+    merge,
+    parts,
+    pin,
+    split,
+    unify,
+)
 
 PIN = Pin("test", "held by a test")
 

@@ -52,7 +52,7 @@ def test_nothing_that_fits_lies_above_the_plan(seed, allocator):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_global_with_channels_keeps_the_highest_scores(seed):
-    """With one unit of cost per index, the best plan is known: the highest scores of all, one kept per axis at least."""
+    """With one unit of cost per index, the best plan is known: the highest scores of all, at least one per axis."""
     structure = _structure({"a": 4, "b": 5, "c": 3})
     scores = _scores(structure, seed)
     plan = allocate(structure, scores, {"channels": 0.5}, allocator="global")
@@ -93,7 +93,9 @@ def test_an_odd_axis_that_is_not_cut_keeps_its_size_under_rounding():
 
 def test_floors_are_kept():
     structure = _structure({"a": 10, "b": 10})
-    plan = allocate(structure, _scores(structure), {"channels": 0.5}, allocator="global", max_remove_ratio=0.6, min_keep=3)
+    plan = allocate(
+        structure, _scores(structure), {"channels": 0.5}, allocator="global", max_remove_ratio=0.6, min_keep=3
+    )
     assert min(plan.sizes.values()) >= 4
     with pytest.raises(BudgetError, match=r"nearest possible is channels=0.4"):
         allocate(structure, _scores(structure), {"channels": 0.2}, max_remove_ratio=0.6)
@@ -101,7 +103,9 @@ def test_floors_are_kept():
 
 def test_a_refusal_names_the_nearest_that_is_then_accepted():
     structure = _structure({"a": 10, "b": 10, "c": 10})
-    with pytest.raises(BudgetError, match=r"budget params=0.001 cannot be met.* 2 of 200 remain.*params=0\.01") as refusal:
+    with pytest.raises(
+        BudgetError, match=r"budget params=0.001 cannot be met.* 2 of 200 remain.*params=0\.01"
+    ) as refusal:
         allocate(structure, _scores(structure), {"params": 0.001})
     nearest = float(str(refusal.value).rsplit("=", 1)[1])
     assert allocate(structure, _scores(structure), {"params": nearest}).sizes == {"a": 1, "b": 1, "c": 1}

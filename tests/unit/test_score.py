@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from secateur.allocate.allocators import ALLOCATORS
 from secateur.score import CRITERIA, score
 from secateur.spec import RegistryError, ScoreError
 from secateur.structure import trace
 from secateur.testing import check_allocator, check_criterion
-from secateur.allocate.allocators import ALLOCATORS
 
 
 class Net(nn.Module):

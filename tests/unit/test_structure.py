@@ -50,7 +50,9 @@ def test_axes_expressions_and_reasons(small):
          ("norm.running_var", 0), ("qkv.weight", 1)]
     )  # fmt: skip
     attributes = {(a.module, a.name): a.size for a in structure.attributes}
-    assert attributes["", "heads"] == "qkv.out:1" and attributes["qkv", "in_features"] == Concat(("conv.out", "side.out"))
+    assert attributes["", "heads"] == "qkv.out:1" and attributes["qkv", "in_features"] == Concat(
+        ("conv.out", "side.out")
+    )
 
 
 def test_structure_survives_json(small):

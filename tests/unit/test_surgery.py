@@ -58,7 +58,11 @@ def test_kept_entries_and_masks_against_a_loop(dims, kept):
     small = kept_entries(tensor, dims, plan)
     # Where indices differ by parent, the entries still come in the order of the original.
     if dims[0] == "w":  # put the parent first: then entries come in the order of the original
-        expected = [float(tensor[p]) for p in sorted(product(*map(range, shape)), key=lambda p: (p[2], *p)) if _stays(dims, p, plan)]
+        expected = [
+            float(tensor[p])
+            for p in sorted(product(*map(range, shape)), key=lambda p: (p[2], *p))
+            if _stays(dims, p, plan)
+        ]
         small = small.permute(2, 0, 1)
     assert small.flatten().tolist() == expected
     removed = removed_mask(shape, dims, plan, torch.device("cpu")).expand(shape)
@@ -95,7 +99,9 @@ def net():
 def test_shrunk_tensors_are_the_kept_rows_and_columns(net):
     model, structure = net
     small = shrink(model, Plan(structure, {"0.out": (0, 3)}))
-    assert torch.equal(small[0].weight, model[0].weight[[0, 3]]) and torch.equal(small[3].weight, model[3].weight[:, [0, 3]])
+    assert torch.equal(small[0].weight, model[0].weight[[0, 3]]) and torch.equal(
+        small[3].weight, model[3].weight[:, [0, 3]]
+    )
     assert torch.equal(small[1].running_var, model[1].running_var[[0, 3]])
     assert (small[0].out_channels, small[1].num_features, small[3].in_channels) == (2, 2, 2)
     assert model[0].out_channels == 4 and model[0].weight.shape[0] == 4
@@ -150,7 +156,8 @@ class _Chain(nn.Module):
     lambda x: x - x.std(-1)[:, None], lambda x: x * x.prod(-1, keepdim=True), lambda x: x - x.amin(-1, keepdim=True),
     lambda x: x * torch.var_mean(x, -1, keepdim=True)[1], lambda x: x * x.norm(1, -1, keepdim=True),
     lambda x: x.log_softmax(-1), lambda x: x + x.logsumexp(-1, keepdim=True), lambda x: x.cumprod(-1),
-    lambda x: x * (x > 0).any(-1, keepdim=True), lambda x: torch.where(x > 0, x, -x), lambda x: x.max(-1, keepdim=True)[0] - x,
+    lambda x: x * (x > 0).any(-1, keepdim=True), lambda x: torch.where(x > 0, x, -x),
+    lambda x: x.max(-1, keepdim=True)[0] - x,
 ])  # fmt: skip
 def test_rules_keep_their_contract(function):
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Contracts of the extension points: call one in a test of your own extension; it raises AssertionError with the reason.
+"""Contracts of the extension points: call one in a test of your own extension; AssertionError says what it breaks.
 
 Each tries the extension on random networks, with the same proof that every real run gets.
 """
@@ -44,8 +44,12 @@ def _check_scores(network: Network, structure: Structure, first: Scores, second:
         shape = (axis.size,) if axis.within is None else (structure.sizes[axis.within], axis.size)
         _require(values.shape == shape, network, f"axis {name!r}: got shape {values.shape}, expected {shape}")
         _require(bool(np.isfinite(values).all()), network, f"axis {name!r}: scores are not finite")
-        _require(np.array_equal(values, second.values[name]), network, f"axis {name!r}: other scores on the second call")
-    missing = [axis.name for axis in structure.axes if axis.chosen and axis.name not in {**first.values, **first.skipped}]
+        _require(
+            np.array_equal(values, second.values[name]), network, f"axis {name!r}: other scores on the second call"
+        )
+    missing = [
+        axis.name for axis in structure.axes if axis.chosen and axis.name not in {**first.values, **first.skipped}
+    ]
     _require(not missing, network, f"axes left out without a reason: {missing}")
 
 
@@ -69,18 +73,22 @@ def check_allocator(allocator: str | Allocator, *, count: int = 10) -> None:
         _require(not whole.kept, network, "a budget that allows everything must keep everything")
 
 
-def check_rule(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], *, free: tuple[str, ...] = (), count: int = 5) -> None:
+def check_rule(
+    model: torch.nn.Module, inputs: tuple[torch.Tensor, ...], *, free: tuple[str, ...] = (), count: int = 5
+) -> None:
     """An operator rule is right if a network that uses the operator shrinks to what the reference says.
 
-    model: a small network around the operator, with layers before and after it. free: tensors whose dimension 0 the rule
-    ought to let go.
+    model: a small network around the operator, with layers before and after it. free: tensors whose dimension 0 the
+    rule ought to let go.
     """
     network = Network(type(model).__name__, copy.deepcopy(model).eval(), inputs, free)
     traced = trace_program(network.model, inputs)
     loose = {axis.name for axis in traced.structure.prunable}
     for name in free:
         dims = traced.structure.tensors[name].dims
-        pins: Mapping[str, str] = {axis: pin.detail for axis in axes_of(dims[0]) if (pin := traced.structure.axis[axis].pin)}
+        pins: Mapping[str, str] = {
+            axis: pin.detail for axis in axes_of(dims[0]) if (pin := traced.structure.axis[axis].pin)
+        }
         _require(any(axis in loose for axis in axes_of(dims[0])), network, f"{name} is pinned: {pins}")
     for seed in range(count):
         plan = random_plan(traced.structure, seed, share=1.0)

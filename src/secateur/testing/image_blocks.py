@@ -1,7 +1,7 @@
 """Blocks of random image networks: each maps `(B, channels, H, W)` to `(B, out, H', W')`.
 
-Channels and outputs are multiples of four. `free` names the tensors of the block whose dimension 0 holds an axis that the
-engine is expected to let go; a test demands it, so that pins cannot hide failures.
+Channels and outputs are multiples of four. `free` names the tensors of the block whose dimension 0 holds an axis
+that the engine is expected to let go; a test demands it, so that pins cannot hide failures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Block(nn.Module):
 
     free: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, rng: Random, channels: int, out: int) -> None:
+    def __init__(self, rng: Random, channels: int, out: int) -> None:  # noqa: ARG002 (the signature of all blocks)
         super().__init__()
 
 
@@ -44,8 +44,8 @@ def activation(rng: Random, channels: int) -> nn.Module:
     return nn.ReLU(inplace=rng.random() < 0.5) if kind is nn.ReLU else kind()
 
 
-def _conv(rng: Random, channels: int, out: int, size: int = 3, **options: int) -> nn.Conv2d:
-    return nn.Conv2d(channels, out, size, padding=size // 2, bias=rng.random() < 0.5, **options)
+def _conv(rng: Random, channels: int, out: int, size: int = 3, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, out, size, padding=size // 2, bias=rng.random() < 0.5, stride=stride, groups=groups)
 
 
 def _width(rng: Random) -> int:
@@ -78,7 +78,9 @@ class Residual(Block):
         width, stride = _width(rng), rng.choice([1, 2])
         self.first, self.norm1 = _conv(rng, channels, width, stride=stride), nn.BatchNorm2d(width)
         self.second, self.norm2 = _conv(rng, width, out), norm_2d(rng, out)
-        self.shortcut = nn.Identity() if channels == out and stride == 1 else _conv(rng, channels, out, 1, stride=stride)
+        self.shortcut = (
+            nn.Identity() if channels == out and stride == 1 else _conv(rng, channels, out, 1, stride=stride)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.first(x)))
@@ -448,7 +450,11 @@ class Repeated(Block):
     def __init__(self, rng: Random, channels: int, out: int) -> None:
         super().__init__(rng, channels, out)
         width = _width(rng)
-        self.first, self.shared, self.last = _conv(rng, channels, width), _conv(rng, width, width), _conv(rng, width, out)
+        self.first, self.shared, self.last = (
+            _conv(rng, channels, width),
+            _conv(rng, width, width),
+            _conv(rng, width, out),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.first(x)
@@ -488,7 +494,9 @@ class Coordinates(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.first(x)
-        rows = torch.linspace(-1, 1, y.shape[2], device=y.device).view(1, 1, -1, 1).expand(y.shape[0], 1, -1, y.shape[3])
+        rows = (
+            torch.linspace(-1, 1, y.shape[2], device=y.device).view(1, 1, -1, 1).expand(y.shape[0], 1, -1, y.shape[3])
+        )
         columns = torch.linspace(-1, 1, y.shape[3], device=y.device).expand(y.shape[0], 1, y.shape[2], -1)
         return self.last(torch.cat([y, rows, columns], 1))
 
@@ -500,7 +508,9 @@ class Normalised(Block):
 
     def __init__(self, rng: Random, channels: int, out: int) -> None:
         super().__init__(rng, channels, out)
-        self.how = rng.choice(["softmax", "normalize", "norm", "standard", "var", "std", "std_mean", "max", "logsumexp"])
+        self.how = rng.choice(
+            ["softmax", "normalize", "norm", "standard", "var", "std", "std_mean", "max", "logsumexp"]
+        )
         self.first = _conv(rng, channels, 2 * _width(rng))
         self.last = _conv(rng, self.first.out_channels, out, 1)
 
@@ -601,6 +611,7 @@ class Einsum(Block):
 
 IMAGE_BLOCKS: tuple[type[Block], ...] = (
     Plain, Residual, PaddedShortcut, PaddedEnd, Dense, Inception, Grouped, Depthwise, SqueezeExcite, Transposed, Glu,
-    PixelShuffle, ChannelShuffle, GroupedShuffle, Sliced, Scales, ConvNext, SelfAttention2d, Spatial, Mirrored, Repeated,
+    PixelShuffle, ChannelShuffle, GroupedShuffle, Sliced, Scales, ConvNext, SelfAttention2d, Spatial, Mirrored,
+    Repeated,
     Pyramid, Coordinates, Normalised, Selective, Standardised, WeightNorm, Einsum,
 )  # fmt: skip

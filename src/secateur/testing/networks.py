@@ -198,7 +198,9 @@ def _text(rng: Random, blocks: list[type[Block]]) -> tuple[nn.Module, tuple[Tens
 
 def _free(model: nn.Module, name: str) -> tuple[str, ...]:
     blocks = model.get_submodule(name)
-    return tuple(f"{name}.{i}.{tensor}" for i, block in enumerate(blocks.children()) for tensor in getattr(block, "free", ()))
+    return tuple(
+        f"{name}.{i}.{tensor}" for i, block in enumerate(blocks.children()) for tensor in getattr(block, "free", ())
+    )
 
 
 Made = tuple[nn.Module, tuple[Tensor, ...], tuple[str, ...]]
@@ -227,7 +229,7 @@ def _make_volume(rng: Random, seed: int) -> Made:
     return VolumeNet(rng, rank), (torch.randn(2, 2, *[4] * rank),), ("stem.weight", "up.weight")
 
 
-def _make_graph(rng: Random, seed: int) -> Made:
+def _make_graph(rng: Random, seed: int) -> Made:  # noqa: ARG001 (all templates have these arguments)
     return GraphNet(rng, rng.randint(4, 10)), (torch.randn(2, 3, 6, 6),), ("stem.weight",)
 
 
@@ -252,7 +254,11 @@ def random_network(seed: int, template: str | None = None) -> Network:
     rng = Random(f"{name} {seed}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.getrandbits(40))
-        turn = seed if template is not None else seed // len(_TURN) * _TURN.count(name) + _TURN[: seed % len(_TURN)].count(name)
+        turn = (
+            seed
+            if template is not None
+            else seed // len(_TURN) * _TURN.count(name) + _TURN[: seed % len(_TURN)].count(name)
+        )
         model, inputs, free = TEMPLATES[name](rng, turn)
         randomise(model)
     return Network(f"{name}-{seed} {_shown(model)}", model.eval(), inputs, free)
@@ -279,7 +285,7 @@ def randomise(model: nn.Module) -> None:
             if parameter.dim() > 1 and min(parameter.shape[:2]) > 1:
                 fan_in = parameter[0].numel()
                 parameter.normal_(0, (1.5 / fan_in) ** 0.5)
-            elif name.endswith("weight") or name.endswith(("gamma", "scale")):
+            elif name.endswith(("weight", "gamma", "scale")):
                 parameter.uniform_(0.5, 1.5)
             else:
                 parameter.normal_(0, 0.3)

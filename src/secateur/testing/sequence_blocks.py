@@ -85,7 +85,10 @@ class PackedAttention(Block):
         self.num_heads, self.head_dim = _heads(rng)
         self.scale = self.head_dim**-0.5
         self.fused, self.query_norm = rng.random() < 0.5, rng.random() < 0.3
-        self.norm, self.qkv = norm_1d(rng, width), nn.Linear(width, 3 * self.num_heads * self.head_dim, bias=rng.random() < 0.7)
+        self.norm, self.qkv = (
+            norm_1d(rng, width),
+            nn.Linear(width, 3 * self.num_heads * self.head_dim, bias=rng.random() < 0.7),
+        )
         self.q_norm = nn.LayerNorm(self.head_dim) if self.query_norm else nn.Identity()
         self.proj = nn.Linear(self.num_heads * self.head_dim, width)
         self.bias = nn.Parameter(torch.zeros(self.num_heads, 1, 1)) if rng.random() < 0.3 else None
@@ -107,13 +110,19 @@ class PackedAttention(Block):
 class SplitAttention(Block):
     """One layer cut into queries, keys and values by the width, as language models of the GPT-2 kind do."""
 
+    mask: Tensor
+
     free = ("qkv.weight",)
 
     def __init__(self, rng: Random, width: int, count: int) -> None:
         super().__init__(rng, width, count)
         self.heads = rng.choice([2, 4])
         self.inner = self.heads * rng.choice([2, 3, 4])
-        self.norm, self.qkv, self.proj = norm_1d(rng, width), nn.Linear(width, 3 * self.inner), nn.Linear(self.inner, width)
+        self.norm, self.qkv, self.proj = (
+            norm_1d(rng, width),
+            nn.Linear(width, 3 * self.inner),
+            nn.Linear(self.inner, width),
+        )
         self.register_buffer("mask", torch.tril(torch.ones(16, 16, dtype=torch.bool)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,6 +137,8 @@ class SplitAttention(Block):
 
 class GroupedQueryAttention(Block):
     """Several queries share a key; keys are repeated by expand and reshape, or by `repeat_interleave`."""
+
+    angles: Tensor
 
     free = ("q_proj.weight", "v_proj.weight")
 
@@ -160,8 +171,10 @@ class GroupedQueryAttention(Block):
     def forward(self, x: Tensor) -> Tensor:
         batch, count, _ = x.shape
         y = self.norm(x)
-        q, k, v = (layer(y).view(batch, count, -1, self.head_dim).transpose(1, 2) for layer in
-                   (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (
+            layer(y).view(batch, count, -1, self.head_dim).transpose(1, 2)
+            for layer in (self.q_proj, self.k_proj, self.v_proj)
+        )
         if self.rotary:
             q, k = self._turned(q), self._turned(k)
         k, v = self._repeated(k), self._repeated(v)
@@ -247,7 +260,9 @@ class TalkingHeads(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, count, _ = x.shape
-        q, k, v = (layer(x).view(batch, count, self.heads, self.head).permute(0, 2, 1, 3) for layer in (self.q, self.k, self.v))
+        q, k, v = (
+            layer(x).view(batch, count, self.heads, self.head).permute(0, 2, 1, 3) for layer in (self.q, self.k, self.v)
+        )
         weights = self.mix((q @ k.mT).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return x + self.back((weights.softmax(-1) @ v).permute(0, 2, 1, 3).flatten(2))
 
@@ -317,6 +332,7 @@ class Encoder(Block):
 
 
 SEQUENCE_BLOCKS: tuple[type[Block], ...] = (
-    Mlp, SwiGlu, PackedAttention, SplitAttention, GroupedQueryAttention, ModuleAttention, CrossAttention, LinearAttention,
+    Mlp, SwiGlu, PackedAttention, SplitAttention, GroupedQueryAttention, ModuleAttention, CrossAttention,
+    LinearAttention,
     TalkingHeads, TokenMixer, SequenceConv, Recurrent, Encoder,
 )  # fmt: skip
