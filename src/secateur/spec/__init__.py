@@ -18,7 +18,7 @@ from secateur.spec.plan import Plan
 from secateur.spec.registry import Registry
 from secateur.spec.run import RunRecord, Verification
 from secateur.spec.scores import Scores
-from secateur.spec.structure import Attribute, Axis, Pin, Rescale, Structure, TensorSpec, Term, Tie
+from secateur.spec.structure import Attribute, Axis, NormAfter, Pin, Rescale, Structure, TensorSpec, Term, Tie
 
 __all__ = [
     "SPARSITY",
@@ -30,6 +30,7 @@ __all__ = [
     "DataError",
     "MissingExtraError",
     "ModelError",
+    "NormAfter",
     "Pin",
     "Plan",
     "PlanError",

@@ -93,6 +93,17 @@ class Rescale:
 
 
 @dataclass(frozen=True)
+class NormAfter:
+    """A weight whose output goes straight into an affine BatchNorm."""
+
+    weight: str
+    """Name of the weight."""
+    norm: str
+    """Prefix of the BatchNorm's tensors, with the dot at its end."""
+    eps: float
+
+
+@dataclass(frozen=True)
 class Term:
     """`coefficient` times the sizes of `axes` (with repetition)."""
 
@@ -115,6 +126,7 @@ class Structure(Record):
     rescales: tuple[Rescale, ...] = ()
     costs: Mapping[str, tuple[Term, ...]] = field(default_factory=dict[str, tuple[Term, ...]])
     """Cost unit -> polynomial in the axis sizes, for one forward of the example inputs."""
+    norms: tuple[NormAfter, ...] = ()
     notes: tuple[str, ...] = ()
     schema_version: int = 1
 

@@ -48,8 +48,8 @@ def capture(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program
     """The program of one forward, in eval or in train mode; raises TraceError when the forward itself fails."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise TraceError(
-            f"{type(model).__name__} holds TorchScript modules, whose forward cannot be followed; give the Python model "
-            "that was scripted, and script the smaller one"
+            f"{type(model).__name__} holds TorchScript modules, whose forward cannot be followed; give the Python "
+            "model that was scripted, and script the smaller one"
         )
     try:
         return _capture_on(model, inputs, torch.device("meta"), train=train)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 
-from secateur.spec import Attribute, Axis, Pin, Rescale, Structure, TensorSpec, Term, Tie
+from secateur.spec import Attribute, Axis, NormAfter, Pin, Rescale, Structure, TensorSpec, Term, Tie
 from secateur.spec.expr import Concat, Expr, Product
 from secateur.spec.structure import Role
 from secateur.structure.algebra import Node, atoms, factors, find, parts
@@ -33,6 +33,7 @@ class Found:
     macs: tuple[MacsTerm, ...]
     activations: tuple[Allocation, ...]
     """Of the eval program alone."""
+    norms: tuple[NormAfter, ...]
 
 
 def fingerprint(tensors: Iterable[NamedTensor]) -> str:
@@ -58,6 +59,7 @@ def freeze(found: Found) -> Structure:
         ties=tuple(_ties(found, named)),
         rescales=tuple(_rescales(found, named)),
         costs=_costs(found, named, axes),
+        norms=found.norms,
         notes=tuple(found.tracker.notes),
     )
 

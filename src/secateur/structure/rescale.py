@@ -148,7 +148,7 @@ class _Walk:
         raise _NoRows
 
     def _added(self, tensor: int, shape: tuple[int, ...]) -> list[torch.Tensor]:
-        """Of a term of a sum; a bias (added apart where the input of a linear layer is not contiguous) has rows itself."""
+        """Of a term of a sum; a bias that is added apart from its product has rows itself."""
         if tensor in self.program.named and self.program.shapes[tensor] == shape[-1:]:
             return [self._produced([tensor], shape, -1)]
         return self._labels(tensor)

@@ -16,6 +16,7 @@ from secateur.structure.capture import Inputs, capture, capture_with_values, nor
 from secateur.structure.clone import named_tensors
 from secateur.structure.freeze import Found, freeze
 from secateur.structure.modules import bind_modules, bind_operators
+from secateur.structure.norms import find_norms
 from secateur.structure.polynomial import Polynomial
 from secateur.structure.program import Program
 from secateur.structure.rescale import Scale, find_scales
@@ -61,7 +62,7 @@ def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False
     resolution = resolver.resolve(lambda key: _attribute_value(model, key))
     _settle(scales, resolver)
     name = f"{type(model).__module__}.{type(model).__qualname__}"
-    found = Found(name, tensors, tracker, resolution, tuple(scales), macs, activations)
+    found = Found(name, tensors, tracker, resolution, tuple(scales), macs, activations, tuple(find_norms(program)))
     return Traced(freeze(found), program, tracker)
 
 

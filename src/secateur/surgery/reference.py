@@ -12,21 +12,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.spec import Plan
 from secateur.spec.expr import Expr, axes_of, size_of
 from secateur.structure import Traced
 from secateur.structure.capture import Inputs, as_captured, call_model, private_copy, tensors_in
-from secateur.structure.freeze import Names
+from secateur.structure.following import Diverged, Following
 from secateur.structure.tracker import Reduction
 from secateur.surgery.select import removed_mask
 
 _FILL = {"zero": 0.0, "one": 1.0, "lowest": float("-inf"), "highest": float("inf")}
-
-
-class Diverged(Exception):
-    """The forward ran other operators than when it was captured."""
 
 
 def reference_outputs(model: nn.Module, traced: Traced, plan: Plan, inputs: Inputs) -> list[torch.Tensor]:
@@ -42,50 +37,25 @@ def reference_outputs(model: nn.Module, traced: Traced, plan: Plan, inputs: Inpu
     return outputs
 
 
-class _Skipping(TorchDispatchMode):
-    """Makes each reduction skip the entries that the plan removes, operator by operator along the captured program."""
+class _Skipping(Following):
+    """Makes each reduction skip the entries that the plan removes."""
 
     def __init__(self, traced: Traced, plan: Plan) -> None:
-        super().__init__()
-        self.program = traced.program
-        self.tracker = traced.tracker
+        super().__init__(traced)
         self.plan = plan
-        self.names = Names(traced.tracker.named)
-        self.reducing = {self.program.ops[number].target for number in self.tracker.reductions}
-        self.expected = [number for number, op in enumerate(self.program.ops) if op.target in self.reducing]
-        self.position = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in self.reducing:
-            return func(*args, **(kwargs or {}))
-        number = self._next(func)
-        arguments = list(args)
+    def meet(self, number: int, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """The operator's output when it ignores what is removed."""
         for reduction in self.tracker.reductions.get(number, []):
-            removed = self._removed(number, reduction, arguments[reduction.arg])
+            removed = self._removed(number, reduction, args[reduction.arg])
             if removed is None:
                 continue
             statistic = _STATISTICS.get(reduction.how)
             if statistic is not None:
-                return statistic(_positional(func, arguments, kwargs or {}), removed, reduction.dims)
-            given = arguments[reduction.arg]
-            arguments[reduction.arg] = given.clone().masked_fill_(removed, _fill(reduction.how, given))  # same strides
-        return func(*arguments, **(kwargs or {}))
-
-    def _next(self, func: Any) -> int:
-        """Number of the captured operator that this one is: reductions come in the same order, though views and copies
-        between them depend on strides."""
-        self.position += 1
-        if self.position > len(self.expected):
-            raise Diverged(f"a {func} that the capture did not have")
-        number = self.expected[self.position - 1]
-        if self.program.ops[number].target is not func:
-            raise Diverged(f"a {func} where the capture had a {self.program.ops[number].target}")
-        return number
-
-    def demand_end(self) -> None:
-        """Raise Diverged when reductions of the capture did not come."""
-        if self.position < len(self.expected):
-            raise Diverged(f"{len(self.expected) - self.position} reductions of the capture did not come")
+                return statistic(_positional(func, args, kwargs), removed, reduction.dims)
+            given = args[reduction.arg]
+            args[reduction.arg] = given.clone().masked_fill_(removed, _fill(reduction.how, given))  # same strides
+        return func(*args, **kwargs)
 
     def _removed(self, number: int, reduction: Reduction, tensor: torch.Tensor) -> torch.Tensor | None:
         """Mask of removed entries along the reduced dimensions, or None when all stay."""

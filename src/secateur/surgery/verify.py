@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_map
 from secateur.spec import Plan, Verification
 from secateur.structure import Traced, trace_program
 from secateur.structure.capture import Inputs, call_model, normalise_inputs, tensors_in
-from secateur.surgery.reference import Diverged, reference_outputs
+from secateur.structure.following import Diverged
+from secateur.surgery.reference import reference_outputs
 
 COARSE = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """Relative difference that rounding explains in coarse dtypes."""
