@@ -67,7 +67,7 @@ def test_the_users_model_is_untouched(seed):
     assert torch.backends.mha.get_fastpath_enabled() == fastpath and torch.is_grad_enabled()
     _assert_same(before, _state(model))
     assert all(torch.equal(a, b) for a, b in zip(inputs, network.inputs, strict=True))
-    _assert_plain(result.model)
+    _assert_plain(model, result.model)
     _assert_own_memory(model, result.model)
     modes = {path: module.training for path, module in model.named_modules()}
     assert {path: module.training for path, module in result.model.named_modules()} == modes
@@ -75,8 +75,12 @@ def test_the_users_model_is_untouched(seed):
     assert {name: parameter.requires_grad for name, parameter in result.model.named_parameters()} == grads
 
 
-def _assert_plain(small):
-    """No number of ours is left in the result: sizes are plain ints."""
+def _assert_plain(model, small):
+    """No number of ours or of numpy's is left in the result: sizes are plain ints, as they were."""
+    for path, module in model.named_modules():
+        twin = vars(small.get_submodule(path))
+        for name, value in vars(module).items():
+            assert type(twin[name]) is type(value), f"{path}.{name} is {type(twin[name])}"
     for path, module in small.named_modules():
         for name, value in vars(module).items():
             for item in value if isinstance(value, tuple | list) else (value,):
