@@ -44,13 +44,23 @@ rule("aten::sum", "aten::nansum")(_over("zero"))
 rule("aten::any")(_over("zero"))
 rule("aten::all")(_over("one"))
 rule("aten::prod")(_over("one"))
-rule("aten::amax", "aten::max", "aten::argmax", "aten::logsumexp")(_over("lowest"))
-rule("aten::amin", "aten::min", "aten::argmin")(_over("highest"))
+rule("aten::amax", "aten::max", "aten::logsumexp")(_over("lowest"))
+rule("aten::amin", "aten::min")(_over("highest"))
 rule("aten::linalg_vector_norm", "aten::norm")(_over("zero", dim_index=2, keepdim_index=3))
 rule("aten::var")(_over("variance", keepdim_index=3))
 rule("aten::std")(_over("deviation", keepdim_index=3))
 rule("aten::var_mean")(_over("variance_and_mean", keepdim_index=3))
 rule("aten::std_mean")(_over("deviation_and_mean", keepdim_index=3))
+
+
+@rule("aten::argmax", "aten::argmin")
+def extreme_position(t: Tracker, op: Op) -> Dims:
+    """Positions are numbers of the whole dimension, which would be others in a shorter one."""
+    x, dim = t.of(op, 0), t.arg(op, 1, None)
+    gone = _reduced(len(x), dim)
+    for index in gone:
+        t.pin(x[index], "by-value", "the position of an entry is a number that the code uses", op)
+    return _drop(x, gone, keepdim=bool(t.arg(op, 2, False)) and dim is not None)
 
 
 @rule("aten::_softmax", "aten::_safe_softmax", "aten::_log_softmax", "aten::softmax")
