@@ -1,4 +1,4 @@
-"""The same promise under hypothesis, which looks for networks and plans beyond the fixed seeds and shrinks what fails."""
+"""The same promise under hypothesis, which tries networks and plans beyond the fixed seeds and shrinks what fails."""
 
 from __future__ import annotations
 

@@ -165,3 +165,43 @@ def test_rules_keep_their_contract(function):
     check = (torch.randn(4, 3),)
     if torch.isfinite(model(*check)).all():
         check_rule(model, check, free=("a.weight",), count=4)
+
+
+def test_positions_of_the_largest_entry_pin_the_axis():
+    """They are numbers of the original; the shrunk model would count anew."""
+    structure = trace(_Chain(lambda x: x * x.argmax(-1, keepdim=True)), torch.randn(4, 3))
+    assert structure.axis["a.out"].pin is not None
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a direction of zeros divides by its own length; masks must cut the length alone"
+)
+def test_masked_weight_norm_is_finite():
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 2)).eval()
+    structure, inputs = trace(model, torch.randn(2, 4)), torch.randn(2, 4)
+    (axis,) = structure.prunable
+    plan = Plan(structure, {axis.name: (0, 2)})
+    with torch.no_grad(), masked(model, plan) as zeroed:
+        assert torch.allclose(zeroed(inputs), shrink(model, plan)(inputs), atol=1e-5)
+
+
+class _TwoScales(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.o = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(5, 3)
+
+    def forward(self, x):
+        q, k = self.q(x), self.k(x)
+        first = (q * q.shape[-1] ** -0.5) @ k.mT
+        second = (q * q.shape[-1] ** -0.25) @ k.mT
+        return self.o(first + second)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="weights that feed two scales are compensated for both; the size should be pinned"
+)
+def test_two_scales_on_the_same_rows():
+    model, inputs = _TwoScales().eval(), torch.randn(2, 5, 8)
+    structure = trace(model, inputs)
+    plan = Plan(structure, {axis.name: tuple(range(4)) for axis in structure.prunable})
+    assert verify(model, shrink(model, plan), plan, inputs).ok
