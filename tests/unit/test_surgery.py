@@ -173,9 +173,6 @@ def test_positions_of_the_largest_entry_pin_the_axis():
     assert structure.axis["a.out"].pin is not None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a direction of zeros divides by its own length; masks must cut the length alone"
-)
 def test_masked_weight_norm_is_finite():
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 2)).eval()
     structure, inputs = trace(model, torch.randn(2, 4)), torch.randn(2, 4)
@@ -197,9 +194,6 @@ class _TwoScales(nn.Module):
         return self.o(first + second)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="weights that feed two scales are compensated for both; the size should be pinned"
-)
 def test_two_scales_on_the_same_rows():
     model, inputs = _TwoScales().eval(), torch.randn(2, 5, 8)
     structure = trace(model, inputs)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from secateur.spec import Axis, Structure, TensorSpec
-from secateur.spec.expr import axes_of, index_along
+from secateur.score.reduction import sum_along
+from secateur.score.statistics import Statistics
+from secateur.spec import Axis, ScoreError, Structure, TensorSpec
+from secateur.spec.expr import axes_of
 
 Elements = Callable[[torch.Tensor], torch.Tensor]
 
@@ -23,11 +24,35 @@ class Question:
     """The network's tensors by name, detached."""
     axes: tuple[Axis, ...]
     seed: int = 0
+    measured: Statistics | None = None
+    """What was measured on data; only for criteria that ask for it."""
+
+    @property
+    def statistics(self) -> Statistics:
+        """What was measured on data; raises ScoreError when nothing was."""
+        if self.measured is None:
+            raise ScoreError(
+                "this criterion looks at data; give data= a loader of batches, or statistics= a file of them"
+            )
+        return self.measured
 
     def members(self, axis: Axis) -> Iterator[tuple[str, TensorSpec]]:
         """The weights (parameters of two or more dimensions) that the axis runs through."""
         for name, spec in self.structure.tensors.items():
             if spec.kind == "parameter" and len(spec.shape) > 1 and _occurs(axis, spec):
+                yield name, spec
+
+    def producers(self, axis: Axis) -> Iterator[tuple[str, TensorSpec]]:
+        """The weights whose output the axis is; all members when it is the output of none."""
+        members = list(self.members(axis))
+        made = [(name, spec) for name, spec in members if axis.name in axes_of(spec.dims[0])]
+        yield from made or members
+
+    def consumers(self, axis: Axis) -> Iterator[tuple[str, TensorSpec]]:
+        """The weights that read the axis: their products with activations reduce over it."""
+        for name, dim in self.structure.reads.items():
+            spec = self.structure.tensors[name]
+            if axis.name in axes_of(spec.dims[dim]):
                 yield name, spec
 
     def norm_scales(self, axis: Axis) -> Iterator[tuple[str, TensorSpec]]:
@@ -38,11 +63,31 @@ class Question:
                 if scale in self.structure.tensors:
                     yield scale, self.structure.tensors[scale]
 
-    def reduce(self, elements: Elements, *, power: float = 1.0) -> dict[str, torch.Tensor]:
+    def folded(self, name: str) -> torch.Tensor:
+        """The weight with the BatchNorm that follows it multiplied in: gamma * W / sqrt(var + eps), a row each."""
+        weight = self.tensors[name]
+        for norm in self.structure.norms:
+            if norm.weight == name:
+                gain = self.tensors[f"{norm.norm}weight"]
+                variance = self.tensors.get(f"{norm.norm}running_var")
+                if variance is not None:
+                    gain = gain / (variance + norm.eps).sqrt()
+                weight = weight * gain.reshape(-1, *[1] * (weight.dim() - 1))
+        return weight
+
+    def reduce(
+        self,
+        elements: Elements,
+        *,
+        power: float = 1.0,
+        weights: Callable[[str], torch.Tensor] | None = None,
+        normalise: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
+    ) -> dict[str, torch.Tensor]:
         """Group scores from importances of single elements.
 
         Per axis and member: the sum of `elements(weight)` over everything else, to the given power, divided by its
-        mean over the axis, because members differ in size; then the mean over the members.
+        mean over the axis, because members differ in size; then the mean over the members. `weights` gives a member
+        in place of the plain tensor, `normalise(sums, elements per index)` replaces the division.
         """
         sums: dict[str, list[torch.Tensor]] = {axis.name: [] for axis in self.axes}
         wanted = {axis.name: axis for axis in self.axes}
@@ -51,9 +96,12 @@ class Question:
                 continue
             present = sorted({axis for expr in spec.dims for axis in axes_of(expr) if axis in wanted})
             if present:
-                values = _without_idle_dims(elements(self.tensors[name]), spec)
+                weight = self.tensors[name] if weights is None else weights(name)
+                values = _without_idle_dims(elements(weight), spec)
                 for axis in present:
-                    sums[axis].append(_normalised(sum_along(values, spec, wanted[axis], self.structure) ** power))
+                    member = sum_along(values, spec.dims, wanted[axis], self.structure) ** power
+                    per_index = weight.numel() // member.numel()
+                    sums[axis].append(by_mean(member) if normalise is None else normalise(member, per_index))
         return {axis: torch.stack(parts).mean(0) for axis, parts in sums.items() if parts}
 
 
@@ -68,46 +116,7 @@ def _occurs(axis: Axis, spec: TensorSpec) -> bool:
     return any(axis.name in axes_of(expr) for expr in spec.dims)
 
 
-def _normalised(member: torch.Tensor) -> torch.Tensor:
+def by_mean(member: torch.Tensor) -> torch.Tensor:
+    """The member's scores over their mean, or ones where all are zero."""
     mean = member.mean()
     return member / mean if mean > 0 else torch.ones_like(member)
-
-
-def sum_along(values: torch.Tensor, spec: TensorSpec, axis: Axis, structure: Structure) -> torch.Tensor:
-    """Sum of `values` over everything but the axis: `(size,)`, or `(parent size, size)` for an axis with a parent;
-    float64."""
-    holding = [dim for dim, expr in enumerate(spec.dims) if axis.name in axes_of(expr)]
-    return torch.stack([_sum_at(values, spec, axis, structure, dim) for dim in holding]).sum(0)
-
-
-def _sum_at(values: torch.Tensor, spec: TensorSpec, axis: Axis, structure: Structure, dim: int) -> torch.Tensor:
-    if spec.dims[dim] == axis.name and axis.within is None:
-        return _reduced(values, [dim])
-    index = index_along(spec.dims[dim], axis.name, structure.sizes)
-    if axis.within is None:
-        return _scatter(_reduced(values, [dim]), index, axis.size)
-    parents = structure.sizes[axis.within]
-    own_parent = index_along(spec.dims[dim], axis.within, structure.sizes)
-    if (own_parent[index >= 0] >= 0).all():
-        key = np.where(index >= 0, own_parent * axis.size + index, -1)
-        return _scatter(_reduced(values, [dim]), key, parents * axis.size).reshape(parents, axis.size)
-    partner = next(d for d, expr in enumerate(spec.dims) if d != dim and axis.within in axes_of(expr))
-    outer = index_along(spec.dims[partner], axis.within, structure.sizes)
-    table = _reduced(values, [partner, dim])
-    both = (outer[:, None] >= 0) & (index[None, :] >= 0)
-    key = np.where(both, outer[:, None] * axis.size + index[None, :], -1)
-    flat = table if partner < dim else table.T
-    return _scatter(flat.reshape(-1), key.reshape(-1), parents * axis.size).reshape(parents, axis.size)
-
-
-def _reduced(values: torch.Tensor, keep: Sequence[int]) -> torch.Tensor:
-    others = [dim for dim in range(values.dim()) if dim not in keep]
-    return (values.sum(others) if others else values).to(torch.float64)
-
-
-def _scatter(values: torch.Tensor, index: np.ndarray, size: int) -> torch.Tensor:
-    if len(index) == size and (index == np.arange(size)).all():
-        return values
-    inside = torch.as_tensor(np.flatnonzero(index >= 0), device=values.device)
-    target = torch.as_tensor(index[index >= 0], device=values.device)
-    return torch.zeros(size, dtype=torch.float64, device=values.device).index_add_(0, target, values[inside])

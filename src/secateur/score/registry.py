@@ -17,3 +17,13 @@ from secateur.spec import Registry
 Criterion = Callable[[Question], Mapping[str, torch.Tensor]]
 
 CRITERIA: Registry[Criterion] = Registry("criteria")
+
+
+def needs(*kinds: str) -> Callable[[Criterion], Criterion]:
+    """Decorator: the criterion reads these statistics of data (see `score.measuring`)."""
+
+    def mark(criterion: Criterion) -> Criterion:
+        criterion.needs = frozenset(kinds)  # type: ignore[attr-defined]
+        return criterion
+
+    return mark

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from secateur.score.measuring import measure
 from secateur.score.question import Question
 from secateur.score.registry import CRITERIA, Criterion
-from secateur.spec import ScoreError, Scores, Structure
+from secateur.score.statistics import Statistics
+from secateur.spec import Axis, ScoreError, Scores, Structure
 from secateur.structure import named_tensors
 
 
-def score(model: nn.Module, structure: Structure, *, criterion: str | Criterion = "l2", seed: int = 0) -> Scores:
+def score(
+    model: nn.Module,
+    structure: Structure,
+    *,
+    criterion: str | Criterion = "l2",
+    data: Iterable[Any] | None = None,
+    statistics: Statistics | str | Path | None = None,
+    seed: int = 0,
+) -> Scores:
     """Importance of each index of each axis that is chosen for pruning.
 
-    criterion: a registered name, or a function from `Question` to scores.
-    Raises ScoreError when weights are not finite or when the criterion scores no axis at all.
+    criterion: a registered name, or a function from `Question` to scores. data: any loader of batches, for criteria
+    that look at data: inputs, `(inputs, labels)`, or dicts of keyword inputs with optional `labels`. statistics: what
+    was measured before (or a file of it), in place of data. Raises ScoreError when weights are not finite, when the
+    criterion scores no axis at all, or when it looks at data and none is given.
     """
     function = CRITERIA.get(criterion) if isinstance(criterion, str) else criterion
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
     axes = tuple(axis for axis in structure.axes if axis.chosen)
     tensors = {found.name: found.tensor.detach() for found in named_tensors(model)}
     _demand_finite(tensors, structure)
+    measured = _measured(model, structure, axes, frozenset(getattr(function, "needs", ())), data, statistics, name)
     with torch.no_grad():
-        made = function(Question(structure, tensors, axes, seed))
+        made = function(Question(structure, tensors, axes, seed, measured))
     if axes and not made:
         raise ScoreError(
             f"criterion {name!r} scores no axis of {structure.model}; choose one that applies, for example l2"
@@ -40,6 +55,27 @@ def score(model: nn.Module, structure: Structure, *, criterion: str | Criterion 
             values[axis.name] = result.numpy()
     skipped = {axis.name: f"criterion {name} does not apply" for axis in axes if axis.name not in made}
     return Scores(name, values, skipped, seed)
+
+
+def _measured(
+    model: nn.Module,
+    structure: Structure,
+    axes: Sequence[Axis],
+    needs: frozenset[str],
+    data: Iterable[Any] | None,
+    statistics: Statistics | str | Path | None,
+    name: str,
+) -> Statistics | None:
+    if not needs:
+        return None
+    if statistics is not None:
+        found = statistics if isinstance(statistics, Statistics) else Statistics.load(statistics)
+        if found.fingerprint != structure.fingerprint:
+            raise ScoreError("the statistics were measured on another model: the fingerprints differ; measure again")
+        return found
+    if data is None:
+        raise ScoreError(f"criterion {name!r} looks at data; give data= (--data on the command line)")
+    return measure(model, structure, axes, data, needs)
 
 
 def _demand_finite(tensors: Mapping[str, torch.Tensor], structure: Structure) -> None:

@@ -127,6 +127,8 @@ class Structure(Record):
     costs: Mapping[str, tuple[Term, ...]] = field(default_factory=dict[str, tuple[Term, ...]])
     """Cost unit -> polynomial in the axis sizes, for one forward of the example inputs."""
     norms: tuple[NormAfter, ...] = ()
+    reads: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Weight -> the dimension over which its product with activations reduces: its columns."""
     notes: tuple[str, ...] = ()
     schema_version: int = 1
 

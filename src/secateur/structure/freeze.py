@@ -34,6 +34,7 @@ class Found:
     activations: tuple[Allocation, ...]
     """Of the eval program alone."""
     norms: tuple[NormAfter, ...]
+    reads: Mapping[str, int]
 
 
 def fingerprint(tensors: Iterable[NamedTensor]) -> str:
@@ -60,6 +61,7 @@ def freeze(found: Found) -> Structure:
         rescales=tuple(_rescales(found, named)),
         costs=_costs(found, named, axes),
         norms=found.norms,
+        reads=found.reads,
         notes=tuple(found.tracker.notes),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -30,6 +31,10 @@ class Scale:
     power: float
     where: str
     rows: dict[str, tuple[tuple[int, int], ...] | None] = field(default_factory=dict)
+    result: int = -1
+    """The scaled tensor."""
+    path: frozenset[int] = frozenset()
+    """Tensors that were met on the way back to the rows."""
 
 
 def find_scales(program: Program, dims: Callable[[int], tuple[Node, ...]]) -> list[Scale]:
@@ -40,8 +45,33 @@ def find_scales(program: Program, dims: Callable[[int], tuple[Node, ...]]) -> li
         scale, tensor = _scale_of(call, dims)
         if scale is not None:
             scale.rows = walk.rows(tensor)
+            scale.result = call.result.id if isinstance(call.result, Ref) else -1
+            scale.path = frozenset(walk.met)
             found.append(scale)
+    for scale in _at_odds(found):
+        scale.rows = {}
     return found
+
+
+def _at_odds(scales: list[Scale]) -> list[Scale]:
+    """Scales of which each would need the same rows for itself: they stand in parallel branches and differ."""
+    odd: list[Scale] = []
+    for one, other in combinations(scales, 2):
+        in_series = one.result in other.path or other.result in one.path
+        alike = one.origin == other.origin and one.power == other.power
+        if not in_series and not alike and one.rows.keys() & other.rows.keys() and _overlap(one, other):
+            odd += [one, other]
+    return odd
+
+
+def _overlap(one: Scale, other: Scale) -> bool:
+    for name in one.rows.keys() & other.rows.keys():
+        mine, theirs = one.rows[name], other.rows[name]
+        if mine is None or theirs is None:
+            return True
+        if any(a < d and c < b for a, b in mine for c, d in theirs):
+            return True
+    return False
 
 
 def _scale_of(call: Call, dims: Callable[[int], tuple[Node, ...]]) -> tuple[Scale | None, int]:
@@ -114,11 +144,13 @@ class _Walk:
         self.producers: list[tuple[str, ...]] = []
         self.starts: list[int] = []
         self.total = 0
+        self.taken: list[torch.Tensor] = []
+        self.met: set[int] = set()
         try:
             labels = self._labels(tensor)
         except (_NoRows, LookupError, RuntimeError, TypeError):
             return {}
-        taken = torch.unique(torch.cat([label.reshape(-1) for label in labels]))
+        taken = torch.unique(torch.cat([label.reshape(-1) for label in [*labels, *self.taken]]))
         found: dict[str, tuple[tuple[int, int], ...] | None] = {}
         ends = [*self.starts[1:], self.total]
         for names, start, end in zip(self.producers, self.starts, ends, strict=True):
@@ -128,6 +160,7 @@ class _Walk:
         return found
 
     def _labels(self, tensor: int) -> list[torch.Tensor]:
+        self.met.add(tensor)
         op = self.maker.get(tensor)
         if op is None:
             raise _NoRows
@@ -142,6 +175,8 @@ class _Walk:
             return [self._convolution(op, tensor)]
         if name in ("aten::mul", "aten::div"):
             return self._multiplied(op, tensor)
+        if name == "aten::bmm":
+            return [self._product(op, tensor)]
         if name in ("aten::add", "aten::sub"):
             shape = self.program.shapes[tensor]
             return [labels for value in op.args[:2] for labels in self._added(value.id, shape)]
@@ -167,6 +202,16 @@ class _Walk:
             output: Any = labels if copied else op.target(labels, *op.args[1:], **keywords)
             made.append(output[op.outputs.index(tensor)] if isinstance(output, list | tuple) else output)
         return made
+
+    def _product(self, op: Op, tensor: int) -> torch.Tensor:
+        """Scaling either factor scales the product: all rows of the first that has any are taken."""
+        for ref in op.args[:2]:
+            try:
+                self.taken += self._labels(ref.id)
+            except _NoRows:
+                continue
+            return torch.full(self.program.shapes[tensor], -1)
+        raise _NoRows
 
     def _linear(self, op: Op, tensor: int) -> torch.Tensor:
         addmm = op.target._schema.name == "aten::addmm"

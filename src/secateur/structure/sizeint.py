@@ -10,6 +10,7 @@ operator `+ - * //` with two of these.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,8 +35,9 @@ class Ledger:
         """The argument with converted sizes in place of plain ints of the same value."""
         if type(value) is int and value in self.converted:
             return SizeInt(value, self.converted[value])
-        if type(value) in (tuple, list) and self.converted:
-            return type(value)(self.recall(item) for item in value)
+        if isinstance(value, tuple | list) and self.converted:
+            recalled = [self.recall(item) for item in value]
+            return recalled if isinstance(value, list) else tuple(recalled)
         return value
 
 
@@ -46,10 +48,18 @@ _LEDGER: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 def recording(ledger: Ledger) -> Iterator[None]:
     """Record comparisons and conversions of sizes into the ledger."""
     token = _LEDGER.set(ledger)
+    plain = math.sqrt
+    math.sqrt = lambda value, /: _square_root(value, plain)
     try:
         yield
     finally:
+        math.sqrt = plain
         _LEDGER.reset(token)
+
+
+def _square_root(value: Any, plain: Callable[[Any], float]) -> float:
+    """`math.sqrt`, which is how much code writes the scale of attention."""
+    return SizeFloat(plain(int(value)), value.origin, 0.5) if isinstance(value, SizeInt) else plain(value)
 
 
 class SizeInt(int):
@@ -112,7 +122,7 @@ class SizeInt(int):
 
 
 class SizeFloat(float):
-    """A power of a size, `size ** power`, as scales are computed."""
+    """A number times a power of a size, `size ** power`, as scales are computed."""
 
     origin: Origin
     power: float
@@ -132,6 +142,26 @@ class SizeFloat(float):
 
     __trunc__ = __floor__ = __int__
 
+    def __mul__(self, other: Any) -> Any:
+        return self._scaled(float.__mul__, other, 1.0)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._scaled(float.__truediv__, other, 1.0)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._scaled(float.__rtruediv__, other, -1.0)
+
+    def __pow__(self, other: Any, _: None = None) -> Any:
+        return self._scaled(float.__pow__, other, float(other) if type(other) in (int, float) else 1.0)
+
+    def _scaled(self, operation: Callable[[float, Any], Any], other: Any, power: float) -> Any:
+        """A plain factor changes nothing in how the number follows the size."""
+        if type(other) in (int, float):
+            return SizeFloat(operation(float(self), other), self.origin, self.power * power)
+        return self._mixed(operation, other)
+
     def _mixed(self, operation: Callable[[float, Any], Any], other: Any) -> Any:
         ledger = _LEDGER.get()
         if ledger is not None and isinstance(other, int | float):
@@ -139,7 +169,7 @@ class SizeFloat(float):
         return operation(float(self), other)
 
 
-for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "rpow"):
+for _name in ("add", "radd", "sub", "rsub", "rpow"):
     _plain = getattr(float, f"__{_name}__")
     setattr(SizeFloat, f"__{_name}__", lambda self, other, plain=_plain: self._mixed(plain, other))
 

@@ -16,12 +16,12 @@ from secateur.structure.capture import Inputs, capture, capture_with_values, nor
 from secateur.structure.clone import named_tensors
 from secateur.structure.freeze import Found, freeze
 from secateur.structure.modules import bind_modules, bind_operators
-from secateur.structure.norms import find_norms
 from secateur.structure.polynomial import Polynomial
 from secateur.structure.program import Program
 from secateur.structure.rescale import Scale, find_scales
 from secateur.structure.resolve import Key, Opaque, Resolver
 from secateur.structure.tracker import Tracker
+from secateur.structure.weights import find_norms, find_reads
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,17 @@ def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False
     resolution = resolver.resolve(lambda key: _attribute_value(model, key))
     _settle(scales, resolver)
     name = f"{type(model).__module__}.{type(model).__qualname__}"
-    found = Found(name, tensors, tracker, resolution, tuple(scales), macs, activations, tuple(find_norms(program)))
+    found = Found(
+        name,
+        tensors,
+        tracker,
+        resolution,
+        tuple(scales),
+        macs,
+        activations,
+        tuple(find_norms(program)),
+        find_reads(program),
+    )
     return Traced(freeze(found), program, tracker)
 
 

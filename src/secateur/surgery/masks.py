@@ -21,11 +21,19 @@ def structured_masks(model: nn.Module, plan: Plan) -> dict[str, torch.Tensor]:
     masks: dict[str, torch.Tensor] = {}
     for found in tensors:
         spec = plan.structure.tensors[found.name]
-        if found.kind == "parameter":
+        if found.kind == "parameter" and not _is_direction(found.name, plan):
             removed = removed_mask(spec.shape, spec.dims, plan, found.tensor.device)
             if removed.any():
                 masks[found.name] = (~removed).expand(spec.shape).to(found.tensor.dtype)
     return masks
+
+
+def _is_direction(name: str, plan: Plan) -> bool:
+    """Whether weight normalisation divides the tensor by its own length: zeros in its magnitude say the same."""
+    for direction, magnitude in (("original1", "original0"), ("weight_v", "weight_g")):
+        if name.endswith(direction):
+            return name.removesuffix(direction) + magnitude in plan.structure.tensors
+    return False
 
 
 @contextmanager

@@ -42,6 +42,11 @@ from secateur.structure.tracker import Tracker
     "aten::rrelu_with_noise",
 )
 def pointwise(t: Tracker, op: Op) -> list[Dims]:
+    return [lined_up(t, op) for _ in op.outputs]
+
+
+def lined_up(t: Tracker, op: Op) -> list[Node]:
+    """Dimensions of the output when all tensors among the arguments are broadcast against each other."""
     rank = len(t.shape(op.outputs[0]))
     dims: list[Node] = [ONE] * rank
     for number in refs([op.args, op.kwargs]):
@@ -52,14 +57,14 @@ def pointwise(t: Tracker, op: Op) -> list[Dims]:
                 dims[-offset] = node
             else:
                 t.unify(dims[-offset], node, op)
-    return [dims for _ in op.outputs]
+    return dims
 
 
 @rule("aten::prelu", "aten::_prelu_kernel")
 def prelu(t: Tracker, op: Op) -> Dims:
     dims, slope = t.of(op, 0), t.of(op, 1)
     if len(slope) > 1:  # torch has placed it already
-        return pointwise(t, op)[0]
+        return lined_up(t, op)
     if slope and slope[0].size > 1:
         t.unify(dims[1], slope[0], op)
     return dims

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from secateur.structure.algebra import ONE, Node
 from secateur.structure.program import Op, Ref
-from secateur.structure.rules.pointwise import pointwise
+from secateur.structure.rules.pointwise import lined_up
 from secateur.structure.rules.table import Dims, Rule, rule
 from secateur.structure.tracker import Tracker
 
@@ -26,7 +26,7 @@ def _drop(nodes: Dims, gone: Sequence[int], *, keepdim: bool) -> list[Node]:
 def _over(how: str, *, dim_index: int = 1, keepdim_index: int = 2) -> Rule:
     def reduction(t: Tracker, op: Op) -> list[Dims]:
         if len(op.args) > 1 and isinstance(op.args[1], Ref):
-            return pointwise(t, op)  # the largest or smallest of two tensors, entry by entry
+            return [lined_up(t, op)]  # the largest or smallest of two tensors, entry by entry
         x = t.of(op, 0)
         dims = t.arg(op, dim_index, op.kwargs.get("dim"))
         if isinstance(dims, bool) or not isinstance(dims, int | list | tuple):

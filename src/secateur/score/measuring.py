@@ -1,0 +1,300 @@
+"""Measure a model on data: activations as its consumers read them, and gradients sample by sample."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# (what torch and safetensors say of their types is incomplete)
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+
+from secateur.score.reduction import columns, sum_along
+from secateur.score.statistics import Statistics
+from secateur.spec import Axis, ScoreError, Structure
+from secateur.spec.expr import Expr, axes_of
+from secateur.structure import Traced, named_tensors, trace_program
+from secateur.structure.capture import Inputs, as_captured, call_model, normalise_inputs, private_copy
+from secateur.structure.following import Following
+from secateur.structure.weights import weights_read
+
+Batch = tuple[Inputs, torch.Tensor | None]
+ACTIVATIONS = frozenset({"moments", "pooled"})
+GRADIENTS = frozenset({"taylor", "fisher", "mean-gradient", "batch-taylor"})
+CHUNK = 32
+"""Samples whose gradients are held at once."""
+
+
+def measure(
+    model: nn.Module, structure: Structure, axes: Sequence[Axis], data: Iterable[Any], needs: frozenset[str]
+) -> Statistics:
+    """Statistics of these kinds over all batches of the data, in eval mode; the model is not changed.
+
+    data: batches that are inputs, `(inputs, labels)`, or dicts of keyword inputs with optional `labels`. Where there
+    are no labels, gradients are those of the model's own top answer. Under torch.distributed the sums of all ranks
+    are added up. Raises ScoreError for data without a batch.
+    """
+    found = Statistics(structure.fingerprint)
+    copy = private_copy(model).eval()
+    traced: Traced | None = None
+    for inputs, labels in _batches(data):
+        if needs & ACTIVATIONS:
+            traced = traced if traced is not None else trace_program(model, inputs)
+            _watch(copy, traced, structure, axes, inputs, labels, needs, found)
+        if needs & GRADIENTS:
+            _differentiate(copy, structure, axes, inputs, labels, needs, found)
+    if not found.sums and not found.samples:
+        raise ScoreError("the data holds no batch; give a loader that yields at least one")
+    _add_up_ranks(found)
+    return found
+
+
+def _batches(data: Iterable[Any]) -> Iterator[Batch]:
+    for batch in data:
+        if isinstance(batch, Mapping):
+            inputs = {key: value for key, value in batch.items() if key != "labels"}
+            yield inputs, batch.get("labels")
+        elif isinstance(batch, list | tuple) and len(batch) == 2 and _is_labels(batch[1]):
+            yield normalise_inputs(batch[0]), batch[1]
+        else:
+            yield normalise_inputs(tuple(batch) if isinstance(batch, list) else batch), None
+
+
+def _is_labels(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() == 1 and not value.is_floating_point()
+
+
+def _add_up_ranks(found: Statistics) -> None:
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    for key in sorted(found.sums):
+        torch.distributed.all_reduce(found.sums[key])
+    for key in sorted(found.samples):
+        gathered: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(gathered, found.samples[key].numpy())
+        found.samples[key] = torch.cat([torch.from_numpy(rows) for rows in gathered])
+
+
+# Activations.
+
+
+def _watch(
+    model: nn.Module,
+    traced: Traced,
+    structure: Structure,
+    axes: Sequence[Axis],
+    inputs: Inputs,
+    labels: torch.Tensor | None,
+    needs: frozenset[str],
+    found: Statistics,
+) -> None:
+    with as_captured(model), _Watching(traced, structure, axes, needs, found) as watching:
+        call_model(model, inputs)
+    watching.demand_end()
+    if "pooled" in needs and labels is not None:
+        found.append("labels/", labels[:, None].to(torch.float32))
+
+
+class _Watching(Following):
+    """Adds up what each consumer of an axis reads."""
+
+    def __init__(
+        self, traced: Traced, structure: Structure, axes: Sequence[Axis], needs: frozenset[str], found: Statistics
+    ) -> None:
+        super().__init__(traced)
+        self.structure = structure
+        self.axes = {axis.name: axis for axis in axes}
+        self.needs = needs
+        self.found = found
+        self.consumers = dict(weights_read(self.program))
+
+    def meet(self, number: int, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """The operator's own output; its input is looked at."""
+        weight = self.consumers.get(number)
+        data = 1 if func is torch.ops.aten.addmm.default else 0
+        for reduction in self.tracker.reductions.get(number, ()) if weight is not None else ():
+            if reduction.arg != data:
+                continue
+            ref = self.program.ops[number].args[data]
+            exprs = [self.names.expr(node) for node in self.tracker.dims(ref.id)]
+            for dim in reduction.dims:
+                for name in set(axes_of(exprs[dim])) & self.axes.keys():
+                    self._add(f"{name}/{weight}", args[reduction.arg], exprs, self.axes[name])
+        return func(*args, **kwargs)
+
+    def _add(self, key: str, x: torch.Tensor, exprs: list[Expr], axis: Axis) -> None:
+        def total(values: torch.Tensor) -> torch.Tensor:
+            return sum_along(values, exprs, axis, self.structure)
+
+        if "moments" in self.needs:
+            for kind, values in (
+                ("count", torch.ones_like(x)),
+                ("sum", x),
+                ("square", x * x),
+                ("zero", (x == 0).to(x)),
+            ):
+                self.found.add(f"{kind}/{key}", total(values))
+        if "pooled" in self.needs:
+            self.found.append(f"pooled/{key}", _pooled(x, exprs, axis, self.structure))
+
+
+def _pooled(x: torch.Tensor, exprs: list[Expr], axis: Axis, structure: Structure) -> torch.Tensor:
+    """Mean over space per sample and index, `(samples, size)`; rows of a matrix count as samples."""
+    ones = sum_along(torch.ones_like(x[0]), exprs[1:], axis, structure)
+    rows = [sum_along(sample, exprs[1:], axis, structure) / ones for sample in x]
+    return torch.stack(rows).reshape(len(rows), -1)
+
+
+# Gradients.
+
+
+def _differentiate(
+    model: nn.Module,
+    structure: Structure,
+    axes: Sequence[Axis],
+    inputs: Inputs,
+    labels: torch.Tensor | None,
+    needs: frozenset[str],
+    found: Statistics,
+) -> None:
+    weights = {
+        item.name: item.tensor
+        for item in named_tensors(model)
+        if item.kind == "parameter" and item.tensor.is_floating_point()
+    }
+    if "batch-taylor" in needs:
+        _add_batch(model, weights, inputs, labels, found)
+    if needs & {"taylor", "fisher", "mean-gradient"}:
+        for part, own_labels in _chunks(inputs, labels):
+            gradients = _per_sample(model, weights, part, own_labels)
+            _add_samples(gradients, weights, structure, axes, needs, found)
+
+
+def _chunks(inputs: Inputs, labels: torch.Tensor | None) -> Iterator[Batch]:
+    leaves = list(inputs.values()) if isinstance(inputs, dict) else list(inputs)
+    count = leaves[0].shape[0]
+    for start in range(0, count, CHUNK):
+
+        def part(leaf: Any, start: int = start) -> Any:
+            return (
+                leaf[start : start + CHUNK] if isinstance(leaf, torch.Tensor) and leaf.shape[:1] == (count,) else leaf
+            )
+
+        own: Inputs = (
+            {key: part(value) for key, value in inputs.items()}
+            if isinstance(inputs, dict)
+            else tuple(part(leaf) for leaf in inputs)
+        )
+        yield own, part(labels)
+
+
+def _loss(model: nn.Module, weights: Mapping[str, torch.Tensor], inputs: Inputs, labels: torch.Tensor | None) -> Any:
+    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
+    logits = _logits(functional_call(model, dict(weights), args, kwargs))
+    target = logits.detach().argmax(-1) if labels is None else labels
+    return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), target.reshape(-1))
+
+
+def _logits(output: Any) -> torch.Tensor:
+    if isinstance(output, torch.Tensor):
+        return output
+    found = output.get("logits") if isinstance(output, Mapping) else output[0] if isinstance(output, tuple) else None
+    if not isinstance(found, torch.Tensor):
+        raise ScoreError(f"gradients need class scores; the model returned {type(output).__name__} without `logits`")
+    return found
+
+
+def _per_sample(
+    model: nn.Module, weights: Mapping[str, torch.Tensor], inputs: Inputs, labels: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    """Gradient of each sample's loss, `(samples, *shape)` per parameter."""
+    detached = {name: tensor.detach() for name, tensor in weights.items()}
+
+    def one(values: dict[str, torch.Tensor], own: Any, label: Any) -> Any:
+        alone: Inputs = (
+            {key: value[None] for key, value in own.items()} if isinstance(own, dict) else tuple(v[None] for v in own)
+        )
+        return _loss(model, values, alone, None if label is None else label[None])
+
+    function: Callable[..., Any] = grad(one)
+    places = (None, 0, None if labels is None else 0)
+    try:
+        with torch.enable_grad():
+            return vmap(function, in_dims=places, randomness="same")(detached, inputs, labels)
+    except (RuntimeError, ValueError):  # operators that cannot be batched: one sample after the other
+        rows = [_alone(function, detached, inputs, labels, index) for index in range(_length(inputs))]
+        return {name: torch.stack([row[name] for row in rows]) for name in detached}
+
+
+def _length(inputs: Inputs) -> int:
+    leaves = list(inputs.values()) if isinstance(inputs, dict) else list(inputs)
+    return leaves[0].shape[0]
+
+
+def _alone(function: Callable[..., Any], weights: Any, inputs: Inputs, labels: Any, index: int) -> Any:
+    own = (
+        {key: value[index] for key, value in inputs.items()}
+        if isinstance(inputs, dict)
+        else tuple(value[index] for value in inputs)
+    )
+    with torch.enable_grad():
+        return function(weights, own, None if labels is None else labels[index])
+
+
+def _add_samples(
+    gradients: Mapping[str, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    structure: Structure,
+    axes: Sequence[Axis],
+    needs: frozenset[str],
+    found: Statistics,
+) -> None:
+    count = next(iter(gradients.values())).shape[0]
+    found.add("gradients#", torch.tensor(float(count)))
+    if "taylor" in needs:
+        for axis in axes:
+            gates = _gates(gradients, weights, structure, axis)
+            if gates is not None:
+                found.add(f"taylor/{axis.name}", (gates**2).sum(0))
+    for name, gradient in gradients.items():
+        if "fisher" in needs:
+            found.add(f"fisher/{name}", (gradient**2).sum(0))
+        if "mean-gradient" in needs:
+            found.add(f"mean-gradient/{name}", gradient.sum(0))
+
+
+def _gates(
+    gradients: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], structure: Structure, axis: Axis
+) -> torch.Tensor | None:
+    """Per sample, the derivative of the loss along removing each index, `(samples, ...)`: the sum of gradient times
+    weight over the columns of all weights that read the axis. None for an axis that no product reads."""
+    total: torch.Tensor | None = None
+    for name, dim in structure.reads.items():
+        dims = structure.tensors[name].dims
+        if axis.name not in axes_of(dims[dim]):
+            continue
+        product = gradients[name] * weights[name].detach()
+        idle = list(range(3, product.dim()))
+        product = product.sum(idle, keepdim=True) if idle else product
+        only = columns(dims, dim, axis)
+        own = torch.stack([sum_along(sample, only, axis, structure) for sample in product])
+        total = own if total is None else total + own
+    return total
+
+
+def _add_batch(
+    model: nn.Module,
+    weights: Mapping[str, torch.Tensor],
+    inputs: Inputs,
+    labels: torch.Tensor | None,
+    found: Statistics,
+) -> None:
+    leaves = {name: tensor.detach().requires_grad_(True) for name, tensor in weights.items()}
+    with torch.enable_grad():
+        loss = _loss(model, leaves, inputs, labels)
+        gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+    found.add("batches#", torch.tensor(1.0))
+    for (name, tensor), gradient in zip(leaves.items(), gradients, strict=True):
+        found.add(f"batch-taylor/{name}", (gradient * tensor.detach()) ** 2)
