@@ -55,7 +55,7 @@ def _scatter(values: torch.Tensor, index: np.ndarray, size: int) -> torch.Tensor
 
 
 def columns(dims: Sequence[Expr], dim: int, axis: Axis) -> list[Expr]:
-    """The dimensions of a weight with all unseen but `dim`, over which it reads the axis, and that of the axis's parent:
+    """The dimensions of a weight, all unseen but `dim` (over which it reads the axis) and that of the axis's parent:
     what the sums of its columns are taken along."""
     return [
         expr if place == dim or (axis.within is not None and axis.within in axes_of(expr)) else 1
