@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.allocate import Allocator, allocate
+from secateur.allocate import Allocator, allocate, shares_from_entropies
 from secateur.cost import network_costs
-from secateur.score import Criterion, score
+from secateur.score import Criterion, layer_entropies, score
 from secateur.spec import Budget, Plan, RunRecord, SecateurError, Structure, Verification
 from secateur.store import history_of, remember_history, save_folder
 from secateur.structure import trace_program
@@ -31,7 +31,10 @@ class PruneConfig:
 
     criterion: str | Criterion = "l2"
     allocator: str | Allocator = "uniform"
-    round_to: int = 1
+    merge: str = "score"
+    shares: Mapping[str, float] | str | None = None
+    """For the `adaptive` allocator, by axis, module or pattern; or `spectral`, from the entropy of each layer."""
+    round_to: int | str = 1
     min_keep: int = 1
     max_remove_ratio: float = 1.0
     ignore: Sequence[Selector] = ()
@@ -92,6 +95,7 @@ def prune(
     example_inputs: Any,
     *,
     budget: Budget | Mapping[str, float] | str | Sequence[str],
+    data: Iterable[Any] | None = None,
     evaluate: Evaluate | None = None,
     verify: bool = True,
     config: PruneConfig | None = None,
@@ -101,6 +105,7 @@ def prune(
 
     example_inputs: a tensor, a tuple of positional or a dict of keyword inputs.
     budget: `{"macs": 0.5}` keeps half; see `secateur list budgets`.
+    data: a loader of batches for criteria that look at data: inputs, `(inputs, labels)`, or dicts of keyword inputs.
     evaluate: a function from a model to a number (taken as `accuracy`) or a dict of metrics, called before and after.
     options: the fields of `PruneConfig`, in place of `config`.
 
@@ -112,12 +117,15 @@ def prune(
     traced = trace_program(model, inputs)
     structure = restrict(traced.structure, model, ignore=settings.ignore, targets=settings.targets)
     _demand_something_to_cut(structure)
-    scores = score(model, structure, criterion=settings.criterion, seed=settings.seed)
+    by_member = settings.merge != "score"
+    scores = score(model, structure, criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed)
     plan = allocate(
         structure,
         scores,
         budget,
         allocator=settings.allocator,
+        merge=settings.merge,
+        shares=_shares(settings, model, structure),
         round_to=settings.round_to,
         min_keep=settings.min_keep,
         max_remove_ratio=settings.max_remove_ratio,
@@ -140,6 +148,14 @@ def _settings(config: PruneConfig | None, options: Mapping[str, Any]) -> PruneCo
     if options:
         raise SecateurError("give either config or single options to prune, not both")
     return config
+
+
+def _shares(settings: PruneConfig, model: nn.Module, structure: Structure) -> Mapping[str, float] | None:
+    if not isinstance(settings.shares, str):
+        return settings.shares
+    if settings.shares != "spectral":
+        raise SecateurError(f"shares: got {settings.shares!r}, expected shares by name or 'spectral'")
+    return shares_from_entropies(layer_entropies(model, structure))
 
 
 def _demand_something_to_cut(structure: Structure) -> None:

@@ -7,9 +7,11 @@ from random import Random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from secateur.allocate import allocate
-from secateur.allocate.knobs import kept_indices
+from secateur.allocate.merge import chosen, merged, votes
 from secateur.cost import CostModel
 from secateur.spec import Axis, BudgetError, Scores, Structure, Term, Tie
 
@@ -131,6 +133,36 @@ def test_limits_out_of_range_are_refused(option):
 
 
 def test_ties_keep_the_lower_index_and_exactly_as_many_as_asked():
-    assert kept_indices(np.array([1.0, 1.0, 1.0, 1.0]), 2) == (0, 1)
-    assert kept_indices(np.array([1.0, 3.0, 1.0, 2.0]), 3) == (0, 1, 3)
-    assert kept_indices(np.array([[0.0, 1.0, 2.0], [2.0, 1.0, 1.0]]), 2) == ((1, 2), (0, 1))
+    assert _best([1.0, 1.0, 1.0, 1.0], 2) == (0, 1)
+    assert _best([1.0, 3.0, 1.0, 2.0], 3) == (0, 1, 3)
+    assert _best([[0.0, 1.0, 2.0], [2.0, 1.0, 1.0]], 2) == ((1, 2), (0, 1))
+
+
+def _best(values, count):
+    return chosen(Scores("test", {"axis": np.array(values)}), "axis", count, "score")
+
+
+@settings(max_examples=60)
+@given(st.integers(2, 12), st.integers(2, 4), st.data())
+def test_votes_are_merged_as_their_names_say(size, producers, data):
+    count = data.draw(st.integers(0, size - 1))
+    scores = [np.array(data.draw(st.permutations(range(size)))) / 1.0 for _ in range(producers)]
+    ballots = [votes(score, count) for score in scores]
+
+    assert all(ballot.sum() == count for ballot in ballots)
+    assert all((merged(ballots, "and") <= ballot).all() for ballot in ballots)
+    assert all((merged(ballots, "or") >= ballot).all() for ballot in ballots)
+
+
+@pytest.mark.parametrize("merge", ["score", "and", "or"])
+def test_every_policy_keeps_exactly_what_the_budget_allows(merge):
+    rng = np.random.default_rng(0)
+    members = (rng.random(9), rng.random(9), rng.random(9))
+    scores = Scores("test", {"axis": np.mean(members, axis=0)}, {"axis": members})
+
+    for count in range(1, 10):
+        kept = chosen(scores, "axis", count, merge)
+        assert len(kept) == len(set(kept)) == count
+        agreed = merged([votes(member, 9 - count) for member in members], "and")
+        if merge == "and":
+            assert not set(kept) & set(np.flatnonzero(agreed))

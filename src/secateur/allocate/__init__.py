@@ -1,6 +1,19 @@
 """Scores and a budget give a plan."""
 
 from secateur.allocate.allocators import ALLOCATORS, Allocator
+from secateur.allocate.merge import POLICIES, merged, votes
 from secateur.allocate.plan import allocate
+from secateur.allocate.rounding import PROFILES
+from secateur.allocate.shares import shares_from_curves, shares_from_entropies
 
-__all__ = ["ALLOCATORS", "Allocator", "allocate"]
+__all__ = [
+    "ALLOCATORS",
+    "POLICIES",
+    "PROFILES",
+    "Allocator",
+    "allocate",
+    "merged",
+    "shares_from_curves",
+    "shares_from_entropies",
+    "votes",
+]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from secateur.allocate.fit import Fit
-from secateur.spec import Registry
+from secateur.spec import BudgetError, Registry
 
 Allocator = Callable[[Fit], list[int]]
 
@@ -61,4 +61,31 @@ def _after(fit: Fit, cuts: list[tuple[float, int, int]]) -> list[int]:
     steps = [len(knob.levels) - 1 for knob in fit.knobs]
     for _, minus_step, number in cuts:
         steps[number] = min(steps[number], -minus_step)
+    return steps
+
+
+@ALLOCATORS.register("adaptive", "each axis gives its share: from sensitivity curves, spectral entropy, or as given")
+def adaptive(fit: Fit) -> list[int]:
+    """The smallest common strength at which every axis, cut by strength times its share (at most 99 %), meets the
+    budget; then single steps back, the axes that lost most for their share first."""
+    largest = max(fit.shares, default=0.0)
+    low, high = 0.0, 0.99 / min((share for share in fit.shares if share > 0), default=1.0)
+    if largest <= 0 or not fit.holds(_at_strength(fit, high)):
+        raise BudgetError("the shares cannot meet the budget, even with 99 % of each axis gone; give more axes a share")
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if fit.holds(_at_strength(fit, middle)) else (middle, high)
+    steps = _at_strength(fit, high)
+    lost = [
+        (1 - knob.levels[step] / knob.full) / share if share > 0 else -1.0
+        for knob, step, share in zip(fit.knobs, steps, fit.shares, strict=True)
+    ]
+    return fit.fill(steps, np.argsort([-value for value in lost], kind="stable").tolist())
+
+
+def _at_strength(fit: Fit, strength: float) -> list[int]:
+    steps: list[int] = []
+    for knob, share in zip(fit.knobs, fit.shares, strict=True):
+        kept = 1 - min(0.99, strength * share)
+        steps.append(max(0, int(np.searchsorted(knob.levels, kept * knob.full + 1e-9, side="right")) - 1))
     return steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 
@@ -29,8 +29,17 @@ class Ceiling:
 class Fit:
     """Prices choices of one level per knob against all ceilings."""
 
-    def __init__(self, structure: Structure, knobs: Sequence[Knob], budgets: Sequence[Budget]) -> None:
+    def __init__(
+        self,
+        structure: Structure,
+        knobs: Sequence[Knob],
+        budgets: Sequence[Budget],
+        shares: Mapping[str, float] | None = None,
+    ) -> None:
         self.knobs = knobs
+        given = shares or {}
+        self.shares = [min(given.get(axis, 1.0) for axis, _ in knob.axes) for knob in knobs]
+        """What each knob gives relative to the others."""
         self.ceilings = [_ceiling(structure, budget) for budget in budgets]
         names = {axis.name: number for number, axis in enumerate(structure.axes)}
         self._full: Ints = np.array([axis.size for axis in structure.axes], dtype=np.int64)

@@ -9,6 +9,7 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
+from secateur.allocate.rounding import multiple_of
 from secateur.spec import BudgetError, Scores, Structure
 
 Floats = npt.NDArray[np.float64]
@@ -19,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 class Limits:
     """What every axis must respect."""
 
-    round_to: int = 1
+    round_to: int | str = 1
     """Kept counts are multiples of this; an axis that is not cut keeps its own size."""
     min_keep: int = 1
     """Indices that each axis keeps at least."""
@@ -27,8 +28,7 @@ class Limits:
     """Share of each axis that may go at most."""
 
     def __post_init__(self) -> None:
-        if self.round_to < 1:
-            raise BudgetError(f"round_to must be at least 1, got {self.round_to}")
+        multiple_of(self.round_to)
         if self.min_keep < 1:
             raise BudgetError(f"min_keep must be at least 1, got {self.min_keep}")
         if not 0 <= self.max_remove_ratio <= 1:
@@ -74,10 +74,11 @@ def make_knobs(structure: Structure, scores: Scores, limits: Limits) -> list[Kno
 
 
 def _knob(members: Sequence[tuple[str, int]], sizes: Mapping[str, int], scores: Scores, limits: Limits) -> Knob:
-    name, multiple = members[0]
-    full = sizes[name] // multiple
+    name, per_level = members[0]
+    full = sizes[name] // per_level
+    multiple = multiple_of(limits.round_to)
     least = max(_floor(sizes[axis], factor, limits) for axis, factor in members)
-    levels = [t for t in range(min(least, full), full) if all(f * t % limits.round_to == 0 for _, f in members)]
+    levels = [t for t in range(min(least, full), full) if all(f * t % multiple == 0 for _, f in members)]
     allowed = np.array([*levels, full], dtype=np.int64)
     return Knob(tuple(members), allowed, _losses(members, allowed, scores))
 
@@ -97,18 +98,3 @@ def _losses(members: Sequence[tuple[str, int]], levels: Ints, scores: Scores) ->
         total += np.diff(upto[levels * multiple])
         count += np.diff(levels * multiple)
     return np.minimum.accumulate(total / count)
-
-
-def kept_indices(values: Floats, count: int) -> tuple[int, ...] | tuple[tuple[int, ...], ...]:
-    """The `count` highest-scored indices in ascending order, per row for an axis with a parent.
-
-    Ties keep the lower index.
-    """
-    if values.ndim == 2:
-        return tuple(tuple(_top(row, count)) for row in values)
-    return tuple(_top(values, count))
-
-
-def _top(row: Floats, count: int) -> list[int]:
-    order = np.argsort(-row, kind="stable")
-    return [int(index) for index in np.sort(order[:count])]

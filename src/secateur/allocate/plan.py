@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from secateur.allocate.allocators import ALLOCATORS, Allocator
 from secateur.allocate.fit import Fit
-from secateur.allocate.knobs import Limits, kept_indices, make_knobs
+from secateur.allocate.knobs import Limits, make_knobs
+from secateur.allocate.merge import check_policy, chosen
+from secateur.allocate.shares import shares_by_axis
 from secateur.spec import Budget, Plan, Scores, Structure, parse_budgets
 from secateur.spec.plan import Indices
 
@@ -17,29 +19,36 @@ def allocate(
     budget: Budget | Mapping[str, float] | str | Sequence[str],
     *,
     allocator: str | Allocator = "uniform",
-    round_to: int = 1,
+    merge: str = "score",
+    shares: Mapping[str, float] | None = None,
+    round_to: int | str = 1,
     min_keep: int = 1,
     max_remove_ratio: float = 1.0,
 ) -> Plan:
     """The plan that keeps the highest scores within every given budget, never over and within one unit of the finest
     axis.
 
+    merge: how votes of several producers become one cut, `score`, `and` or `or` (`allocate.merge`).
+    shares: what each axis gives relative to the others, for the `adaptive` allocator, by axis, module or `re:` pattern.
+    round_to: multiple of kept counts, or the name of a device profile (`allocate.rounding`).
     Raises BudgetError when a budget cannot be met, naming the nearest possible.
     """
     budgets = parse_budgets(budget if isinstance(budget, Budget | Mapping | str) else list(budget))
     knobs = make_knobs(structure, scores, Limits(round_to, min_keep, max_remove_ratio))
-    fit = Fit(structure, knobs, budgets)
+    check_policy(merge)
+    fit = Fit(structure, knobs, budgets, shares_by_axis(structure, shares or {}))
     fit.demand_possible()
     steps = (ALLOCATORS.get(allocator) if isinstance(allocator, str) else allocator)(fit)
     kept: dict[str, Indices] = {}
     for knob, step in zip(knobs, steps, strict=True):
         for axis, size in knob.sizes(int(knob.levels[step])).items():
             if size < structure.sizes[axis]:
-                kept[axis] = kept_indices(scores.values[axis], size)
+                kept[axis] = chosen(scores, axis, size, merge)
     made_by = {
         "criterion": scores.criterion,
         "allocator": allocator if isinstance(allocator, str) else getattr(allocator, "__name__", "custom"),
         "budget": ",".join(f"{item.unit}={item.value:g}" for item in budgets),
+        "merge": merge,
         "round_to": round_to,
         "seed": scores.seed,
     }

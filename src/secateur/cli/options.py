@@ -68,7 +68,17 @@ class CutOptions(Common):
     ] = field(default_factory=list)
     criterion: Annotated[str, Option(help="How channels are scored (secateur list criteria).")] = "l2"
     allocator: Annotated[str, Option(help="How the budget is spread (secateur list allocators).")] = "uniform"
+    merge: Annotated[str, Option(help="How coupled layers agree: score, and, or.")] = "score"
+    share: Annotated[
+        list[str],
+        Option(metavar="NAME=SHARE", help="What a layer gives, for --allocator adaptive; or `spectral`; repeatable."),
+    ] = field(default_factory=list)
     round_to: Annotated[int, Option(help="Kept counts are multiples of this.")] = 1
+    profile: Annotated[
+        str | None,
+        Option(metavar="DEVICE", help="Round for a kind of device: cpu, tensor-core-int8, npu-32, ..."),
+    ] = None
+    calibration: Annotated[int, Option(help="Training images for criteria that look at data.")] = 1024
     min_keep: Annotated[int, Option(help="Channels that every layer keeps at least.")] = 1
     max_remove_ratio: Annotated[float, Option(help="Share of each layer's channels that may go at most.")] = 1.0
     ignore: Annotated[

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
@@ -13,13 +13,15 @@ from secateur.cli.outcome import Outcome
 from secateur.cli.tables import before_and_after
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-    from secateur.cli.opening import Opened
+    from secateur.cli.opening import Opened, Target
     from secateur.data import ImageSet
     from secateur.pipeline import PruneResult
     from secateur.spec import Verification
 
+CALIBRATION_BATCH = 128
 PROOF_IMAGES = 32
 """Real images that the result is compared with the reference on, besides the random example."""
 
@@ -49,7 +51,7 @@ def run(options: Options) -> Outcome:
     data = target.images(options, "test") if options.data is not None else None
     opened = target.build(data)
     note(f"pruning {target.name} to {', '.join(options.budget)}")
-    result = _pruned(opened, options, data)
+    result = _pruned(opened, options, data, _calibration(target, options, opened.device))
     proof = _proof(opened, result, data) if options.verify else None
     if options.out is None:
         note("nothing was saved; --out DIR saves the result")
@@ -67,13 +69,40 @@ def run(options: Options) -> Outcome:
     return _outcome(options, result, proof)
 
 
-def _pruned(opened: Opened, options: Options, data: ImageSet | None) -> PruneResult:
+def _calibration(target: Target, options: Options, device: torch.device) -> Iterator[Any] | None:
+    """Batches of training images, for a criterion that looks at data."""
+    from secateur.score import CRITERIA
+
+    if options.data is None or not getattr(CRITERIA.get(options.criterion), "needs", ()):
+        return None
+    images = target.images(replace(options, limit=None), "train").subset(options.calibration, options.seed)
+    return images.batches(CALIBRATION_BATCH, device=device)
+
+
+def _shares(given: Sequence[str]) -> Mapping[str, float] | str | None:
+    from secateur.spec import BudgetError
+
+    if not given or list(given) == ["spectral"]:
+        return "spectral" if given else None
+    shares: dict[str, float] = {}
+    for text in given:
+        name, _, share = text.rpartition("=")
+        try:
+            shares[name] = float(share)
+        except ValueError as error:
+            raise BudgetError(f"cannot read share {text!r}: it is NAME=SHARE, for example layer1=0.5") from error
+    return shares
+
+
+def _pruned(opened: Opened, options: Options, data: ImageSet | None, calibration: Iterator[Any] | None) -> PruneResult:
     from secateur.pipeline import PruneConfig, prune
 
     config = PruneConfig(
         criterion=options.criterion,
         allocator=options.allocator,
-        round_to=options.round_to,
+        merge=options.merge,
+        shares=_shares(options.share),
+        round_to=options.profile if options.profile is not None else options.round_to,
         min_keep=options.min_keep,
         max_remove_ratio=options.max_remove_ratio,
         ignore=tuple(options.ignore),
@@ -88,6 +117,7 @@ def _pruned(opened: Opened, options: Options, data: ImageSet | None) -> PruneRes
         opened.model,
         opened.inputs,
         budget=options.budget,
+        data=calibration,
         evaluate=evaluate,
         verify=options.verify,
         config=config,

@@ -26,6 +26,8 @@ class Question:
     seed: int = 0
     measured: Statistics | None = None
     """What was measured on data; only for criteria that ask for it."""
+    only: str | None = None
+    """Count this member alone, to hear its own opinion."""
 
     @property
     def statistics(self) -> Statistics:
@@ -39,8 +41,12 @@ class Question:
     def members(self, axis: Axis) -> Iterator[tuple[str, TensorSpec]]:
         """The weights (parameters of two or more dimensions) that the axis runs through."""
         for name, spec in self.structure.tensors.items():
-            if spec.kind == "parameter" and len(spec.shape) > 1 and _occurs(axis, spec):
+            if spec.kind == "parameter" and len(spec.shape) > 1 and _occurs(axis, spec) and self.counts(name):
                 yield name, spec
+
+    def counts(self, name: str) -> bool:
+        """Whether the member is asked for."""
+        return self.only is None or name == self.only
 
     def producers(self, axis: Axis) -> Iterator[tuple[str, TensorSpec]]:
         """The weights whose output the axis is; all members when it is the output of none."""
@@ -92,7 +98,7 @@ class Question:
         sums: dict[str, list[torch.Tensor]] = {axis.name: [] for axis in self.axes}
         wanted = {axis.name: axis for axis in self.axes}
         for name, spec in self.structure.tensors.items():
-            if spec.kind != "parameter" or len(spec.shape) < 2:
+            if spec.kind != "parameter" or len(spec.shape) < 2 or not self.counts(name):
                 continue
             present = sorted({axis for expr in spec.dims for axis in axes_of(expr) if axis in wanted})
             if present:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from secateur.score.criteria.entropy import spectral_entropies
 from secateur.score.measuring import measure
 from secateur.score.question import Question
 from secateur.score.registry import CRITERIA, Criterion
@@ -25,14 +27,19 @@ def score(
     criterion: str | Criterion = "l2",
     data: Iterable[Any] | None = None,
     statistics: Statistics | str | Path | None = None,
+    by_member: bool = False,
     seed: int = 0,
 ) -> Scores:
     """Importance of each index of each axis that is chosen for pruning.
 
-    criterion: a registered name, or a function from `Question` to scores. data: any loader of batches, for criteria
-    that look at data: inputs, `(inputs, labels)`, or dicts of keyword inputs with optional `labels`. statistics: what
-    was measured before (or a file of it), in place of data. Raises ScoreError when weights are not finite, when the
-    criterion scores no axis at all, or when it looks at data and none is given.
+    criterion: a registered name, or a function from `Question` to scores.
+    data: any loader of batches, for criteria that look at data: inputs, `(inputs, labels)`, or dicts of keyword inputs
+    with optional `labels`.
+    statistics: what was measured before (or a file of it), in place of data.
+    by_member: score each producer of an axis by itself too, for merging by votes.
+
+    Raises ScoreError when weights are not finite, when the criterion scores no axis at all, or when it looks at data
+    and none is given.
     """
     function = CRITERIA.get(criterion) if isinstance(criterion, str) else criterion
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
@@ -53,8 +60,29 @@ def score(
             if not bool(result.isfinite().all()):
                 raise ScoreError(f"criterion {name!r} gave scores that are not finite for axis {axis.name!r}")
             values[axis.name] = result.numpy()
+    members = _members(function, Question(structure, tensors, axes, seed, measured)) if by_member else {}
     skipped = {axis.name: f"criterion {name} does not apply" for axis in axes if axis.name not in made}
-    return Scores(name, values, skipped, seed)
+    return Scores(name, values, members, skipped, seed)
+
+
+def layer_entropies(model: nn.Module, structure: Structure) -> dict[str, float]:
+    """Spectral entropy (AFIE) of the layers that produce each axis; see the criterion `entropy-spectral`."""
+    axes = tuple(axis for axis in structure.axes if axis.chosen)
+    tensors = {found.name: found.tensor.detach() for found in named_tensors(model)}
+    return spectral_entropies(Question(structure, tensors, axes))
+
+
+def _members(function: Criterion, question: Question) -> dict[str, tuple[np.ndarray, ...]]:
+    """Scores of each producer by itself, for axes that several produce."""
+    found: dict[str, tuple[np.ndarray, ...]] = {}
+    for axis in question.axes:
+        producers = [name for name, _ in question.producers(axis)]
+        if len(producers) > 1:
+            with torch.no_grad():
+                made = [function(replace(question, axes=(axis,), only=name)) for name in producers]
+            if all(axis.name in scores for scores in made):
+                found[axis.name] = tuple(scores[axis.name].to("cpu", torch.float64).numpy() for scores in made)
+    return found
 
 
 def _measured(

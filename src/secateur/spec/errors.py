@@ -18,6 +18,10 @@ class SelectorError(SecateurError, ValueError):
     """A name, pattern or type selects nothing; the message names the nearest."""
 
 
+class SchemaError(SecateurError, ValueError):
+    """A schema is malformed, or contradicts the network; the message names key, member and reason."""
+
+
 class BudgetError(SecateurError, ValueError):
     """A budget is malformed, or cannot be met; the message says what is the nearest possible."""
 

@@ -15,5 +15,8 @@ class Scores:
     criterion: str
     values: Mapping[str, np.ndarray]
     """Axis -> `(size,)`, or `(parent size, size)` for an axis with a parent; float64, comparable between axes."""
+    members: Mapping[str, tuple[np.ndarray, ...]] = field(default_factory=dict[str, tuple[np.ndarray, ...]])
+    """Axis -> the scores of each of its producers by itself, of the shape of `values`, for merging by votes; only where
+    several layers produce the axis and the criterion can tell them apart."""
     skipped: Mapping[str, str] = field(default_factory=dict[str, str])
     seed: int = 0
