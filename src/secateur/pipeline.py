@@ -18,6 +18,7 @@ from secateur.spec import Budget, Plan, RunRecord, SecateurError, Structure, Ver
 from secateur.store import history_of, remember_history, save_folder
 from secateur.structure import trace_program
 from secateur.structure.capture import normalise_inputs
+from secateur.structure.schema import Schema, apply_schema
 from secateur.structure.selectors import Selector, restrict
 from secateur.surgery import shrink, verify_traced
 
@@ -39,6 +40,8 @@ class PruneConfig:
     max_remove_ratio: float = 1.0
     ignore: Sequence[Selector] = ()
     targets: Sequence[Selector] = ()
+    schema: str | Path | Schema | None = None
+    """An edited base schema, or the path of one: what it leaves out stays whole."""
     seed: int = 0
 
 
@@ -110,12 +113,13 @@ def prune(
     options: the fields of `PruneConfig`, in place of `config`.
 
     The given model is not changed. Raises a SecateurError that says what to do when the forward fails, the budget
-    cannot be met, a selector matches nothing, or weights are not finite.
+    cannot be met, a selector matches nothing, a schema contradicts the network, or weights are not finite.
     """
     settings = _settings(config, options)
     inputs = normalise_inputs(example_inputs)
     traced = trace_program(model, inputs)
-    structure = restrict(traced.structure, model, ignore=settings.ignore, targets=settings.targets)
+    schemed = traced.structure if settings.schema is None else apply_schema(traced.structure, settings.schema)
+    structure = restrict(schemed, model, ignore=settings.ignore, targets=settings.targets)
     _demand_something_to_cut(structure)
     by_member = settings.merge != "score"
     scores = score(model, structure, criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
@@ -23,23 +24,73 @@ class Options(ModelOptions):
     """Options of `inspect`."""
 
     why: Annotated[bool, Option("--why", help="Every axis that stays whole, with place, reason and cure.")] = False
-    format: Annotated[str, Option(help="text, or json for the whole structure record.")] = "text"
+    format: Annotated[
+        str, Option(help="text; json for the whole structure record; keti for the base schema, to edit and give back.")
+    ] = "text"
+    prefix: Annotated[str | None, Option(help="Put before every name of the base schema, for example module.")] = None
+    diff: Annotated[Path | None, Option(metavar="FILE", help="What this schema file changes in the base schema.")] = (
+        None
+    )
+    out: Annotated[Path | None, Option(metavar="FILE", help="Write there instead of to stdout.")] = None
 
 
 def run(options: Options) -> Outcome:
     """Show what may be cut, what may not, and why."""
     from secateur.cli.opening import look_up
-    from secateur.spec import SecateurError
     from secateur.structure import trace
 
-    if options.format not in ("text", "json"):
-        raise SecateurError(f"--format {options.format}: expected text or json")
+    _demand_meaning(options)
     opened = look_up(options).build()
     structure = trace(opened.model, opened.inputs)
+    outcome = _outcome(options, structure, opened)
+    return outcome if options.out is None else _written(outcome, options.out)
+
+
+def _demand_meaning(options: Options) -> None:
+    """Raise SecateurError for options that say nothing together."""
+    from secateur.spec import SecateurError
+
+    if options.format not in ("text", "json", "keti"):
+        raise SecateurError(f"--format {options.format}: expected text, json or keti")
+    if options.prefix is not None and options.format != "keti":
+        raise SecateurError("--prefix is for the names of a base schema: add --format keti, or drop it")
+    if options.diff is not None and (options.format != "text" or options.why):
+        raise SecateurError("--diff prints differences alone: drop --format and --why")
+
+
+def _outcome(options: Options, structure: Structure, opened: Opened) -> Outcome:
+    from secateur.structure.schema import base_schema
+
+    if options.diff is not None:
+        return _differences(options.diff, structure)
+    if options.format == "keti":
+        schema = base_schema(structure, prefix=options.prefix or "")
+        return Outcome(schema, json.dumps(schema, indent=2))
     if options.format == "json":
         return Outcome(json.loads(structure.to_json()), structure.to_json(indent=1))
     summary = _summary(structure, opened)
     return Outcome(summary, _text(summary, structure, why=options.why))
+
+
+def _differences(file: Path, structure: Structure) -> Outcome:
+    from secateur.structure.schema import base_schema, diff_schemas, prefix_of, read_schema
+
+    given = read_schema(file)
+    found = diff_schemas(base_schema(structure, prefix=prefix_of(given, structure)), given)
+    lines = [str(difference) for difference in found] or ["nothing differs"]
+    return Outcome({"differences": [asdict(difference) for difference in found]}, "\n".join(lines))
+
+
+def _written(outcome: Outcome, path: Path) -> Outcome:
+    from secateur.spec import SecateurError
+
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(f"{outcome.text}\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise SecateurError(f"cannot write {path}: {error.strerror}; choose another --out") from error
+    return replace(outcome, text=f"written to {path}")
 
 
 def _summary(structure: Structure, opened: Opened) -> dict[str, Any]:

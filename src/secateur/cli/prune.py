@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
@@ -32,6 +33,9 @@ class Options(ModelOptions, DataOptions, CutOptions, OutOptions):
 
     verify: Annotated[bool, Option("--verify/--no-verify", help="Compare with the reference (default).")] = True
     latency: Annotated[bool, Option("--latency", help="Measure the time of one forward, too.")] = False
+    schema: Annotated[
+        Path | None, Option(metavar="FILE", help="An edited schema (secateur inspect --format keti): what stays whole.")
+    ] = None
 
 
 def run(options: Options) -> Outcome:
@@ -52,6 +56,8 @@ def run(options: Options) -> Outcome:
     opened = target.build(data)
     note(f"pruning {target.name} to {', '.join(options.budget)}")
     result = _pruned(opened, options, data, _calibration(target, options, opened.device))
+    for text in result.structure.notes:
+        note(text)
     proof = _proof(opened, result, data) if options.verify else None
     if options.out is None:
         note("nothing was saved; --out DIR saves the result")
@@ -107,6 +113,7 @@ def _pruned(opened: Opened, options: Options, data: ImageSet | None, calibration
         max_remove_ratio=options.max_remove_ratio,
         ignore=tuple(options.ignore),
         targets=tuple(options.target),
+        schema=options.schema,
         seed=options.seed,
     )
 

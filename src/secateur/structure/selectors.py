@@ -15,7 +15,8 @@ from secateur.spec.expr import axes_of
 from secateur.spec.structure import Role
 
 Selector = str | type[nn.Module]
-"""Axis name, module path (and everything below it), `re:` pattern on module paths, module type, or role of an axis."""
+"""Axis name, module path (and everything below it), `re:` pattern on module paths, module type, role of an axis, or
+`first` and `last`: the channels that the first layer makes, and those that the last one reads."""
 
 
 def restrict(
@@ -28,6 +29,11 @@ def restrict(
     kept_whole = _matched(structure, model, ignore)
     wanted = _matched(structure, model, targets)
     axes = tuple(_restricted(axis, kept_whole, wanted if targets else None) for axis in structure.axes)
+    return with_axes(structure, axes)
+
+
+def with_axes(structure: Structure, axes: tuple[Axis, ...]) -> Structure:
+    """The structure with other pins and choices of its axes; the unit `channels` counts those that are chosen."""
     channels = tuple(
         Term(1, (axis.name,) if axis.within is None else (axis.within, axis.name)) for axis in axes if axis.chosen
     )
@@ -59,9 +65,19 @@ def _axes_of_selector(structure: Structure, model: nn.Module, selector: Selector
         return [selector]
     if isinstance(selector, str) and selector in get_args(Role):
         return [axis.name for axis in structure.axes if axis.role == selector]
+    if selector in ("first", "last"):
+        return _at_the_end(structure, first=selector == "first")
     paths = [path for path, module in model.named_modules() if _is_meant(path, module, selector)]
     below = tuple(f"{path}." for path in paths)
     return [axis for name in structure.tensors if name.startswith(below) for axis in _output_axes(structure, name)]
+
+
+def _at_the_end(structure: Structure, *, first: bool) -> Iterable[str]:
+    layers = list(structure.reads.items())
+    if not layers:
+        return []
+    name, read = layers[0] if first else layers[-1]
+    return list(axes_of(structure.tensors[name].dims[1 - read if first else read]))
 
 
 def _is_meant(path: str, module: nn.Module, selector: Selector) -> bool:
