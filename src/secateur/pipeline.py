@@ -14,7 +14,8 @@ from torch import nn
 from secateur.allocate import Allocator, allocate, shares_from_entropies
 from secateur.cost import network_costs
 from secateur.score import Criterion, layer_entropies, score
-from secateur.spec import Budget, Plan, RunRecord, SecateurError, Structure, Verification
+from secateur.spec import Plan, RunRecord, SecateurError, Structure, Verification
+from secateur.spec.budget import Budgets
 from secateur.store import history_of, remember_history, save_folder
 from secateur.structure import trace_program
 from secateur.structure.capture import normalise_inputs
@@ -97,7 +98,7 @@ def prune(
     model: nn.Module,
     example_inputs: Any,
     *,
-    budget: Budget | Mapping[str, float] | str | Sequence[str],
+    budget: Budgets,
     data: Iterable[Any] | None = None,
     evaluate: Evaluate | None = None,
     verify: bool = True,

@@ -166,3 +166,14 @@ def test_every_policy_keeps_exactly_what_the_budget_allows(merge):
         agreed = merged([votes(member, 9 - count) for member in members], "and")
         if merge == "and":
             assert not set(kept) & set(np.flatnonzero(agreed))
+
+
+def test_the_worked_example_of_the_docs():
+    """docs/choosing-a-criterion.md: six channels, two producers, four stay."""
+    first, second = np.array([0.1, 0.2, 0.6, 0.7, 0.8, 1.0]), np.array([0.95, 0.1, 0.15, 0.7, 0.9, 1.0])
+    scores = Scores("test", {"axis": (first + second) / 2}, {"axis": (first, second)})
+    removed = {
+        merge: set(range(6)) - set(chosen(scores, "axis", 4, merge))  # pyright: ignore[reportArgumentType]
+        for merge in ("score", "and", "or")
+    }
+    assert removed == {"score": {1, 2}, "and": {1, 2}, "or": {0, 1}}

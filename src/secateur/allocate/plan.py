@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from secateur.allocate.allocators import ALLOCATORS, Allocator
 from secateur.allocate.fit import Fit
 from secateur.allocate.knobs import Limits, make_knobs
 from secateur.allocate.merge import check_policy, chosen
 from secateur.allocate.shares import shares_by_axis
-from secateur.spec import Budget, Plan, Scores, Structure, parse_budgets
+from secateur.spec import Plan, Scores, Structure, parse_budgets
+from secateur.spec.budget import Budgets
 from secateur.spec.plan import Indices
 
 
 def allocate(
     structure: Structure,
     scores: Scores,
-    budget: Budget | Mapping[str, float] | str | Sequence[str],
+    budget: Budgets,
     *,
     allocator: str | Allocator = "uniform",
     merge: str = "score",
@@ -33,7 +34,7 @@ def allocate(
     round_to: multiple of kept counts, or the name of a device profile (`allocate.rounding`).
     Raises BudgetError when a budget cannot be met, naming the nearest possible.
     """
-    budgets = parse_budgets(budget if isinstance(budget, Budget | Mapping | str) else list(budget))
+    budgets = parse_budgets(budget)
     knobs = make_knobs(structure, scores, Limits(round_to, min_keep, max_remove_ratio))
     check_policy(merge)
     fit = Fit(structure, knobs, budgets, shares_by_axis(structure, shares or {}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from secateur.spec.errors import BudgetError, nearest
@@ -27,6 +27,7 @@ UNITS: Mapping[str, Unit] = {
         Unit("params", "params", True, "share of the parameters that is kept"),
         Unit("macs", "macs", True, "share of the multiply-accumulates of one forward that is kept"),
         Unit("activations", "activation_bytes", True, "share of the bytes of intermediate results that is kept"),
+        Unit("channel_count", "channels", False, "number of prunable channels, at most"),
         Unit("param_count", "params", False, "number of parameters, at most"),
         Unit("mac_count", "macs", False, "multiply-accumulates of one forward of the example inputs, at most"),
         Unit("size_bytes", "size_bytes", False, "bytes of parameters and buffers, at most"),
@@ -62,7 +63,11 @@ class Budget:
             raise BudgetError(f"budget {self.unit}={self.value}: must be positive")
 
 
-def parse_budgets(value: Budget | Mapping[str, float] | str | list[str] | tuple[Budget, ...]) -> tuple[Budget, ...]:
+Budgets = Budget | Mapping[str, float] | str | Sequence[str | Budget]
+"""What functions take for a budget: `{"macs": 0.5}`, `"macs=0.5"`, a list of such texts, or budgets."""
+
+
+def parse_budgets(value: Budgets) -> tuple[Budget, ...]:
     """Budgets from `{"macs": 0.5}`, `"macs=0.5"`, a list of such texts, or budgets."""
     if isinstance(value, Budget):
         return (value,)
