@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from calling import secateur
+from torch import nn
 
 import secateur as sc
 from secateur.models import build_model, example_inputs
@@ -34,3 +36,32 @@ def test_an_unknown_policy_is_refused():
     model, inputs = build_model("resnet20").eval(), example_inputs("resnet20")
     with pytest.raises(sc.SecateurError, match="unknown merge policy 'nand'"):
         sc.prune(model, inputs, budget={"macs": 0.5}, merge="nand")
+
+
+def test_the_command_line_takes_them_all(tmp_path):
+    found = secateur(
+        "prune",
+        "resnet20",
+        "--criterion",
+        "fpgm",
+        "--merge",
+        "and",
+        "--allocator",
+        "adaptive",
+        "--share",
+        "layer1=0.5",
+        "--profile",
+        "cpu",
+        "--budget",
+        "macs=0.6",
+        "--out",
+        tmp_path / "out",
+        "--json",
+    )
+    assert found.code == 0
+    assert found.record["verification"]["ok"]
+    small = sc.load(tmp_path / "out")
+    assert all(module.out_channels % 8 == 0 for module in small.modules() if isinstance(module, nn.Conv2d))
+    assert small.layer1[0].conv1.out_channels >= small.layer3[0].conv1.out_channels / 4
+    assert secateur("prune", "lenet5", "--budget", "macs=0.5", "--share", "conv1", "--allocator", "adaptive").code == 2
+    assert secateur("prune", "lenet5", "--budget", "macs=0.5", "--profile", "abacus").code == 2
