@@ -17,6 +17,7 @@ import torch
 
 from secateur.structure.algebra import Node
 from secateur.structure.program import Call, Op, Program, Ref
+from secateur.structure.resolve import grounded
 from secateur.structure.sizeint import Origin, SizeFloat
 from secateur.structure.sizes import SCALED
 
@@ -81,23 +82,15 @@ def _scale_of(call: Call, dims: Callable[[int], tuple[Node, ...]]) -> tuple[Scal
         if number is None or tensor is None:
             return None, -1
         sign = -1.0 if call.function in _DIVISIONS else 1.0
-        return Scale(_grounded(number.origin, dims), sign * number.power, call.where), tensor.id
+        return Scale(grounded(number.origin, dims), sign * number.power, call.where), tensor.id
     if call.function is torch.nn.functional.scaled_dot_product_attention:
         query = call.args[0] if call.args else call.kwargs["query"]
         given = call.args[6] if len(call.args) > 6 else call.kwargs.get("scale")
         if given is None:
             return Scale(dims(query.id)[-1], -0.5, call.where), query.id
         if isinstance(given, SizeFloat):
-            return Scale(_grounded(given.origin, dims), given.power, call.where), query.id
+            return Scale(grounded(given.origin, dims), given.power, call.where), query.id
     return None, -1
-
-
-def _grounded(origin: Origin, dims: Callable[[int], tuple[Node, ...]]) -> Origin:
-    if origin[0] == "dim":
-        return ("node", dims(origin[1])[origin[2]])
-    if origin[0] in "+-*//":
-        return (origin[0], _grounded(origin[1], dims), _grounded(origin[2], dims))
-    return origin
 
 
 class _NoRows(Exception):

@@ -41,6 +41,15 @@ class Resolution:
     ties: list[tuple[Node, Node, str]] = field(default_factory=list)
 
 
+def grounded(origin: Origin, dims: Callable[[int], tuple[Node, ...]]) -> Origin:
+    """The origin with nodes in place of tensor numbers, which belong to one program only."""
+    if origin[0] == "dim":
+        return ("node", dims(origin[1])[origin[2]])
+    if origin[0] in ("+", "-", "*", "//"):
+        return (origin[0], grounded(origin[1], dims), grounded(origin[2], dims))
+    return origin
+
+
 class Opaque(Exception):
     """An expression that is no polynomial in axis sizes."""
 
@@ -75,24 +84,14 @@ class Resolver:
                 if not is_pinned(node) or isinstance(number, SizeInt):
                     self._equate(number, node, call.where)
         dims = self.tracker.dims
-        self.comparisons += [
-            (self._grounded(a, dims), self._grounded(b, dims), place) for a, b, place in program.equalities
-        ]
-        self.uses += [(self._grounded(origin, dims), place) for origin, place in program.number_uses]
+        self.comparisons += [(grounded(a, dims), grounded(b, dims), place) for a, b, place in program.equalities]
+        self.uses += [(grounded(origin, dims), place) for origin, place in program.number_uses]
 
     def _equate(self, number: Any, node: Node, where: str) -> None:
         if isinstance(number, SameSize):
             self.equations.append(Equation(number.node, node, where))
         elif isinstance(number, int) and number > 1:
-            self.equations.append(Equation(self._grounded(origin_of(number), self.tracker.dims), node, where))
-
-    def _grounded(self, origin: Origin, dims: Callable[[int], tuple[Node, ...]]) -> Origin:
-        """The origin with nodes in place of tensor numbers, which belong to one program only."""
-        if origin[0] == "dim":
-            return ("node", dims(origin[1])[origin[2]])
-        if origin[0] in "+-*//":
-            return (origin[0], self._grounded(origin[1], dims), self._grounded(origin[2], dims))
-        return origin
+            self.equations.append(Equation(grounded(origin_of(number), self.tracker.dims), node, where))
 
     def resolve(self, attribute_value: Callable[[Key], int]) -> Resolution:
         """Bind, tie and pin until every equation holds for any sizes that the ties allow."""

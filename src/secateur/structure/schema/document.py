@@ -26,7 +26,7 @@ def _distinct(names: list[str]) -> list[str]:
 Key = Annotated[
     str,
     Field(
-        pattern=r"^.+_out(\[.+\])?$",
+        pattern=r"^.*_out(\[.+\])?$",
         description="Output of a layer, or one part of it: an axis or a role such as heads or head_width.",
     ),
 ]

@@ -91,22 +91,25 @@ class View:
 
     def _places(self) -> Iterator[Place]:
         for name, spec in self.structure.tensors.items():
-            for dim in range(min(len(spec.dims), 2)):
+            for dim in range(len(spec.dims)):
                 yield self._place(name, dim)
 
     def _place(self, tensor: str, dim: int) -> Place:
         layer, leaf = _layer_of(tensor)
-        weight = self._weights.get(layer)
-        order = self._order[weight or tensor]
-        if leaf in _OF_A_LAYER and weight is None:
-            return Place(_NORM, order, f"{self.prefix}{layer}_bn")
-        if tensor in self._bare_weights:
-            layer = tensor
-        elif leaf not in _OF_A_LAYER:
-            return Place(_DIRECT, order, f"{self.prefix}{tensor}")
-        if len(self.structure.tensors[tensor].dims) > 1 and dim == self._input_dim(tensor, layer):
-            return Place(_IN, order, f"{self.prefix}{layer}_in")
-        return Place(_OUT, order, f"{self.prefix}{layer}_out")
+        if leaf in _OF_A_LAYER:
+            weight = self._weights.get(layer)
+            if weight is None:
+                return Place(_NORM, self._order[tensor], f"{self.prefix}{layer}_bn")
+            return self._side(layer, self._order[weight], outwards=dim in self._output_dims(tensor))
+        if tensor in self.structure.reads:
+            return self._side(tensor, self._order[tensor], outwards=dim in self._output_dims(tensor))
+        if dim in self._makers.get(tensor, ()):
+            return self._side(tensor, self._order[tensor], outwards=True)
+        return Place(_DIRECT, self._order[tensor], f"{self.prefix}{tensor}")
+
+    def _side(self, layer: str, order: int, *, outwards: bool) -> Place:
+        rank, suffix = (_OUT, "out") if outwards else (_IN, "in")
+        return Place(rank, order, f"{self.prefix}{layer}_{suffix}")
 
     @cached_property
     def _weights(self) -> dict[str, str]:
@@ -119,35 +122,42 @@ class View:
         return found
 
     @cached_property
-    def _bare_weights(self) -> set[str]:
-        """Parameters that are layers of their own: they multiply activations, or no layer produces their axis."""
-        direct = [name for name in self.structure.tensors if _layer_of(name)[1] not in _OF_A_LAYER]
-        bare = {name for name in direct if name in self.structure.reads}
-        made = {axis for name in (*self._weights.values(), *bare) for axis in self._axes_of_output(name)}
-        for name in direct:
-            own = set(self._axes_of_output(name)) - made
-            if any(self.structure.axis[axis].chosen for axis in own):
-                bare.add(name)
-                made |= own
-        return bare
-
-    def _axes_of_output(self, tensor: str) -> Iterator[str]:
-        layer = _layer_of(tensor)[0]
-        for dim, expr in enumerate(self.structure.tensors[tensor].dims):
-            if dim != self._input_dim(tensor, layer):
-                yield from axes_of(expr)
-
-    def _input_dim(self, tensor: str, layer: str) -> int:
-        """The dimension of a weight along its inputs: what its product reduces over, else the one beside its bias's;
-        a lookup table has rows in place of inputs."""
+    def _makers(self) -> dict[str, tuple[int, ...]]:
+        """Parameters used directly -> the dimensions along which no layer produces what is cut by default: there they
+        stand for a layer of their own."""
         structure = self.structure
-        dims, bias = structure.tensors[tensor].dims, structure.tensors.get(f"{layer}.bias")
-        if tensor in structure.reads:
-            return structure.reads[tensor]
-        if bias is not None and bias.dims[0] in dims[:2]:
-            return 1 - dims[:2].index(bias.dims[0])
-        pins = [structure.axis[axis].pin for axis in axes_of(dims[0])]
-        return 0 if pins and all(pin is not None and pin.code == "indexed" for pin in pins) else 1
+        layers = [*self._weights.values(), *(name for name in structure.reads if _layer_of(name)[1] not in _OF_A_LAYER)]
+        made = {axis for name in layers for dim in self._output_dims(name) for axis in self._axes_along(name, dim)}
+        found: dict[str, tuple[int, ...]] = {}
+        for name, spec in structure.tensors.items():
+            if spec.kind != "parameter" or _layer_of(name)[1] in _OF_A_LAYER or name in structure.reads:
+                continue
+            new = [{axis for axis in axes_of(expr) if structure.axis[axis].chosen} - made for expr in spec.dims]
+            found[name] = tuple(dim for dim, axes in enumerate(new) if axes)
+            made = made.union(*new)
+        return found
+
+    def _axes_along(self, tensor: str, dim: int) -> Iterator[str]:
+        return axes_of(self.structure.tensors[tensor].dims[dim])
+
+    def _output_dims(self, tensor: str) -> tuple[int, ...]:
+        """The dimensions along a layer's outputs: of a weight all but what its product reduces over, else the one
+        beside its bias's; a lookup table has rows in place of inputs."""
+        dims, layer = self.structure.tensors[tensor].dims, _layer_of(tensor)[0]
+        bias = self.structure.tensors.get(f"{layer}.bias")
+        if len(dims) < 2:
+            return tuple(range(len(dims)))
+        if tensor in self.structure.reads:
+            inputs = self.structure.reads[tensor]
+        elif bias is not None and bias.dims[0] in dims[:2]:
+            inputs = 1 - dims[:2].index(bias.dims[0])
+        else:
+            inputs = 0 if self._is_lookup(tensor) else 1
+        return tuple(dim for dim in range(len(dims)) if dim != inputs)
+
+    def _is_lookup(self, tensor: str) -> bool:
+        pins = [self.structure.axis[axis].pin for axis in self._axes_along(tensor, 0)]
+        return bool(pins) and all(pin is not None and pin.code == "indexed" for pin in pins)
 
 
 def _layer_of(tensor: str) -> tuple[str, str]:
