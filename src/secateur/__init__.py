@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from secateur.score import CRITERIA, score
     from secateur.spec import Budget, Plan, Scores, SecateurError, Structure, Verification
     from secateur.structure import trace
+    from secateur.structure.schema import base_schema
     from secateur.surgery import masked, shrink, shrink_, verify
+    from secateur.surgery.prunable import make_prunable
 
 __version__ = "0.1.0"
 
@@ -34,7 +36,9 @@ _HOME = {
     "Structure": "spec",
     "Verification": "spec",
     "allocate": "allocate",
+    "base_schema": "structure.schema",
     "load": "loading",
+    "make_prunable": "surgery.prunable",
     "masked": "surgery",
     "measure_latency": "cost",
     "prune": "pipeline",
@@ -57,7 +61,9 @@ __all__ = [
     "Structure",
     "Verification",
     "allocate",
+    "base_schema",
     "load",
+    "make_prunable",
     "masked",
     "measure_latency",
     "prune",

@@ -43,7 +43,7 @@ Members = Annotated[list[Member], AfterValidator(_distinct), Field(json_schema_e
 class SchemaFile(RootModel[dict[Key, Members]]):
     """What leaves together in a network: each layer's output and the slices that go with it; [] keeps it whole."""
 
-    model_config = ConfigDict(strict=True, title="Secateur schema")
+    model_config = ConfigDict(strict=True, title="Secateur schema", json_schema_extra={"additionalProperties": False})
 
 
 def read_schema(source: str | Path | Schema) -> dict[str, list[str]]:

@@ -107,7 +107,7 @@ def _stranger(view: View, key: str, axes: Sequence[Axis], name: str) -> str:
     """Why a member cannot be listed under a key."""
     if name not in view.axes_at:
         return f"{key}: the network has no {name!r}; the nearest are: {nearest(name, list(view.axes_at))}"
-    own = view.axes_at[name]
+    own = [axis for axis in view.axes_at[name] if axis.chosen] or view.axes_at[name]
     keys = list(dict.fromkeys(output for axis in own for output in view.producers(axis.name)))
     home = f"it leaves with {', '.join(keys[:3])}; " if keys else ""
     return (
