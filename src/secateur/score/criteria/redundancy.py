@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from secateur.score.question import Question, by_mean
@@ -20,20 +21,34 @@ def fpgm(question: Question) -> dict[str, torch.Tensor]:
     return _over_producers(question, lambda rows: torch.cdist(rows, rows).sum(-1))
 
 
-@CRITERIA.register(
-    "cosine", "one minus the largest |cosine| with another filter of the layer: copies and negatives go first"
-)
+@CRITERIA.register("cosine", "how soon a filter goes when, of the two most alike by direction, the smaller always goes")
 def cosine(question: Question) -> dict[str, torch.Tensor]:
-    """Redundancy by direction; a filter of zeros counts as a copy of any."""
-    return _over_producers(question, _alone)
+    """Redundancy by direction, one of a pair at a time: the score is the position in that order over the size, so that
+    of two copies one goes early and the other stays. Averaged over the producers of the group."""
+    return _over_producers(question, _elimination_order)
 
 
-def _alone(rows: torch.Tensor) -> torch.Tensor:
-    unit = torch.nn.functional.normalize(rows, dim=-1)
-    likeness = (unit @ unit.mT).abs()
-    likeness.diagonal(dim1=-2, dim2=-1).zero_()
-    likeness = torch.where(rows.norm(dim=-1, keepdim=True) > 0, likeness, torch.ones_like(likeness))
-    return (1 - likeness.amax(-1)).clamp(min=0)
+def _elimination_order(rows: torch.Tensor) -> torch.Tensor:
+    flat = rows.reshape(-1, *rows.shape[-2:])
+    return torch.stack([_eliminated(part) for part in flat]).reshape(rows.shape[:-1])
+
+
+def _eliminated(rows: torch.Tensor) -> torch.Tensor:
+    norms = rows.norm(dim=-1).cpu().numpy()
+    unit = torch.nn.functional.normalize(rows, dim=-1).cpu().numpy()
+    likeness = unit @ unit.T
+    np.fill_diagonal(likeness, -np.inf)
+    order = np.ones(len(rows))
+    best = likeness.max(axis=1)
+    for step in range(len(rows) - 1):
+        one = int(best.argmax())
+        other = int(likeness[one].argmax())
+        gone = one if norms[one] <= norms[other] else other
+        order[gone] = (step + 1) / len(rows)
+        affected = np.flatnonzero((likeness[:, gone] == best) & np.isfinite(best))
+        likeness[gone], likeness[:, gone], best[gone] = -np.inf, -np.inf, -np.inf
+        best[affected] = likeness[affected].max(axis=1)
+    return torch.as_tensor(order, device=rows.device)
 
 
 def _over_producers(question: Question, kernel: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
