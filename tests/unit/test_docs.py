@@ -11,6 +11,7 @@ import pytest
 import torch
 from calling import secateur
 
+import secateur as sc
 from secateur.cli.app import VERBS
 from secateur.spec import UNITS
 from secateur.spec.run import METRICS
@@ -46,6 +47,11 @@ def test_python_examples_run(
     with torch.random.fork_rng():
         runpy.run_path(str(EXAMPLES / name))
     assert capsys.readouterr().out
+
+
+def test_every_public_name_is_used_in_an_example() -> None:
+    texts = "".join(path.read_text() for path in EXAMPLES.glob("*.py"))
+    assert [name for name in sc.__all__ if not re.search(rf"\bsc\.{name}\b", texts)] == []
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.sh")))
