@@ -162,3 +162,20 @@ def test_bad_input_is_one_message_and_leaves_nothing_behind(name: str, root: Pat
     assert f"secateur: {found.record['error']}" in found.err
     assert "Traceback" not in found.err
     assert (listing(root), sorted(root.rglob("*"))) == (before, names)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--ignore", "re:("), "is no regular expression"),
+        (("--num-classes", 0), "cannot have 0 classes"),
+        (("--num-classes", 10**11), "cannot be built with num_classes=100000000000"),
+        (("--share", "conv1=2"), "--share is for --allocator adaptive"),
+        (("--calibration", 0), "give at least 1 image"),
+    ],
+)
+def test_options_that_make_no_sense(options: tuple[object, ...], expected: str, tmp_path: Path) -> None:
+    found = secateur("prune", "lenet5", "--budget", "macs=0.5", "--out", tmp_path / "out", *options)
+    assert found.code == 2
+    assert expected in found.err
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import secateur as sc
 from secateur.spec import SelectorError, Structure, TraceError
 from secateur.spec.expr import Concat, Product
 from secateur.structure import trace
@@ -128,3 +129,33 @@ def test_a_failing_forward_says_where():
 def test_an_operator_has_one_rule():
     with pytest.raises(ValueError, match="has a rule already"):
         rule("aten::mm")(lambda _t, _op: [])
+
+
+class SizesAsNumbers(torch.nn.Module):
+    """Divides by an attribute of torch's own module, by a count of elements, or asks how wide it is."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.a, self.b = torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.Conv2d(16, 16, 3, padding=1)
+        self.linear = torch.nn.Linear(16, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.a(x).relu()
+        if self.way == "attribute":
+            out = self.b(h) / self.a.out_channels
+        elif self.way == "count":
+            out = self.b(h) / h[0].numel() * 1000
+        elif self.way == "added":
+            out = self.b(h) + h.shape[1]
+        else:
+            out = self.b(h).relu() if h.shape[1] >= 16 else self.b(h).sigmoid()
+        return self.linear(out.mean((2, 3)))
+
+
+@pytest.mark.parametrize("way", ["attribute", "count", "added", "branch"])
+def test_numbers_from_sizes_do_not_change_the_answer(way: str) -> None:
+    model = SizesAsNumbers(way).eval()
+    result = sc.prune(model, torch.randn(1, 3, 16, 16), budget={"macs": 0.5})
+    assert result.verification is not None
+    assert result.verification.ok, result.verification

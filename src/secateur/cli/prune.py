@@ -41,7 +41,7 @@ class Options(ModelOptions, DataOptions, CutOptions, OutOptions):
 def run(options: Options) -> Outcome:
     """Cut a network down to a budget. The result is proved against the reference and saved to --out."""
     from secateur.cli.opening import look_up
-    from secateur.cli.saving import save
+    from secateur.cli.saving import demand_other, save
     from secateur.cli.session import note
     from secateur.spec import BudgetError, parse_budgets
     from secateur.store import demand_free
@@ -49,8 +49,13 @@ def run(options: Options) -> Outcome:
     if not options.budget:
         raise BudgetError("no budget given; name one, for example --budget macs=0.5 (secateur list budgets)")
     parse_budgets(options.budget)
+    if options.share and options.allocator != "adaptive":
+        raise BudgetError("--share is for --allocator adaptive; give that, too, or drop it")
+    if options.calibration < 1:
+        raise BudgetError(f"--calibration {options.calibration}: give at least 1 image")
     if options.out is not None:
         demand_free(options.out)
+        demand_other(options.out, options.model)
     target = look_up(options)
     data = target.images(options, "test") if options.data is not None else None
     opened = target.build(data)

@@ -48,3 +48,11 @@ def save(
         environment={"torch": torch.__version__, "python": platform.python_version()},
     )
     save_folder(model, out, run=run, source=source, texts={FILE_NAME: as_recipe(verb, options)})
+
+
+def demand_other(out: Path, model: str | None) -> None:
+    """Raise StoreError when the result would replace the folder that the model is read from."""
+    from secateur.spec import StoreError
+
+    if model is not None and Path(model).is_dir() and out.exists() and out.samefile(model):
+        raise StoreError(f"--out {out} is the folder that the model is read from; give another one")

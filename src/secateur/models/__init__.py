@@ -11,6 +11,7 @@ from secateur.models import builtin_source, factory_source, hf_source, timm_sour
 from secateur.models.inputs import Inputs
 from secateur.models.named import MODELS, NamedModel, Shape
 from secateur.models.weights import load_weights
+from secateur.spec import ModelError, SecateurError
 
 __all__ = [
     "MODELS",
@@ -48,9 +49,17 @@ def build_model(
     state is left as it was. Raises ModelError for an unknown name, MissingExtraError where a library is missing.
     """
     source, rest = _resolve(name)
+    if num_classes is not None and num_classes < 1:
+        raise ModelError(f"{name} cannot have {num_classes} classes; give at least 1")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return source.build(rest, num_classes, input_shape).train()
+        try:
+            return source.build(rest, num_classes, input_shape).train()
+        except (RuntimeError, MemoryError, OverflowError, TypeError, ValueError, SystemExit) as error:
+            if isinstance(error, SecateurError):
+                raise
+            asked = f"num_classes={num_classes}, input_shape={input_shape}"
+            raise ModelError(f"{name} cannot be built with {asked}: {type(error).__name__}: {error}") from error
 
 
 def natural_input_shape(name: str) -> Shape | None:

@@ -31,6 +31,10 @@ from secateur.surgery import shrink_
 WEIGHTS, PLAN, RUN, MANIFEST, CARD = "model.safetensors", "plan.json", "run.json", "manifest.json", "README.md"
 
 
+MOST_CLASSES, LARGEST_SIDE = 10**6, 10**4
+"""Beyond these a manifest does not say how its model was built: it asks for memory."""
+
+
 @dataclass(frozen=True)
 class Plans(Record):
     """The plans that lead from the original model to the saved one, in order; none for one that was only trained."""
@@ -108,6 +112,7 @@ def _write(
 ) -> None:
     save_file(_own_memory(model), folder / WEIGHTS)
     (folder / PLAN).write_text(Plans(history_of(model)).to_json())
+    (folder / WEIGHTS).chmod((folder / PLAN).stat().st_mode)  # as readable as the rest
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     record = run if run is not None else RunRecord("save", name)
     (folder / RUN).write_text(record.to_json(indent=1))
@@ -150,8 +155,12 @@ def read_manifest(directory: str | Path) -> Manifest:
     if not (folder / MANIFEST).is_file():
         raise StoreError(f"{folder} holds no {MANIFEST}, so it is no folder that Secateur saved")
     manifest = Manifest.from_json(_limited(folder / MANIFEST, 1 << 24))
-    for file in (WEIGHTS, PLAN, RUN):
+    for file in {WEIGHTS, PLAN, RUN, *manifest.sha256}:
         path = folder / file
+        if Path(file).name != file:
+            raise StoreError(
+                f"{folder / MANIFEST} names {file!r}, which is no file of the folder; copy the folder again"
+            )
         if file not in manifest.sha256 or not path.is_file():
             raise StoreError(f"{folder} is incomplete: {file} is missing; copy the whole folder again")
         if path.stat().st_size != manifest.size_bytes.get(file):
@@ -161,7 +170,17 @@ def read_manifest(directory: str | Path) -> Manifest:
             )
         if _sha256(path) != manifest.sha256[file]:
             raise StoreError(f"{path} was changed after it was saved (its sha256 differs); copy the folder again")
+    _demand_plausible(folder, manifest.source)
     return manifest
+
+
+def _demand_plausible(folder: Path, source: Mapping[str, Any]) -> None:
+    num_classes, shape = source.get("num_classes"), source.get("input_shape")
+    sides = list(shape) if isinstance(shape, list | tuple) else []
+    if any(type(side) is not int or not 1 <= side <= LARGEST_SIDE for side in sides):
+        raise StoreError(f"{folder} asks for images of shape {shape}, which no model here was made for")
+    if num_classes is not None and (type(num_classes) is not int or not 1 <= num_classes <= MOST_CLASSES):
+        raise StoreError(f"{folder} asks for {num_classes} classes; expected 1 to {MOST_CLASSES}")
 
 
 def _limited(path: Path, most_bytes: int) -> bytes:

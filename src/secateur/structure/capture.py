@@ -24,7 +24,7 @@ from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
 from secateur.structure.program import Call, Op, Program, Ref, refs
 from secateur.structure.sizeint import Ledger, Origin, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
-from secateur.structure.sizes import SCALED, WATCHED
+from secateur.structure.sizes import SCALED, SUMMED, WATCHED
 
 Inputs = tuple[Any, ...] | dict[str, Any]
 
@@ -291,7 +291,7 @@ class _Recorder(TorchDispatchMode):
 
 def _is_watched(func: Any, args: Any) -> bool:
     if func in SCALED:
-        return any(isinstance(value, SizeFloat) for value in args)
+        return any(isinstance(value, SizeFloat | SizeInt) for value in args)
     return func in WATCHED or func is scaled_dot_product_attention
 
 
@@ -310,6 +310,8 @@ class _Calls(TorchFunctionMode):
             return self._count(func, args, keywords)
         if func is torch.tensor or func is torch.as_tensor:
             self._note_numbers(args)
+        elif func in SUMMED:
+            self._note_numbers([list(args)])
         if self.recorder.call is not None or not _is_watched(func, args):
             return func(*args, **keywords)
         recorder = self.recorder

@@ -18,7 +18,7 @@ import torch
 from secateur.structure.algebra import Node
 from secateur.structure.program import Call, Op, Program, Ref
 from secateur.structure.resolve import grounded
-from secateur.structure.sizeint import Origin, SizeFloat
+from secateur.structure.sizeint import Origin, SizeFloat, SizeInt
 from secateur.structure.sizes import SCALED
 
 _DIVISIONS = (torch.Tensor.div, torch.div, torch.Tensor.__truediv__, torch.Tensor.div_)
@@ -77,12 +77,13 @@ def _overlap(one: Scale, other: Scale) -> bool:
 
 def _scale_of(call: Call, dims: Callable[[int], tuple[Node, ...]]) -> tuple[Scale | None, int]:
     if call.function in SCALED:
-        number = next((value for value in call.args if isinstance(value, SizeFloat)), None)
+        number = next((value for value in call.args if isinstance(value, SizeFloat | SizeInt)), None)
         tensor = next((value for value in call.args if isinstance(value, Ref)), None)
         if number is None or tensor is None:
             return None, -1
         sign = -1.0 if call.function in _DIVISIONS else 1.0
-        return Scale(grounded(number.origin, dims), sign * number.power, call.where), tensor.id
+        power = number.power if isinstance(number, SizeFloat) else 1.0
+        return Scale(grounded(number.origin, dims), sign * power, call.where), tensor.id
     if call.function is torch.nn.functional.scaled_dot_product_attention:
         query = call.args[0] if call.args else call.kwargs["query"]
         given = call.args[6] if len(call.args) > 6 else call.kwargs.get("scale")

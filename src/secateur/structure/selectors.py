@@ -67,6 +67,8 @@ def _axes_of_selector(structure: Structure, model: nn.Module, selector: Selector
         return [axis.name for axis in structure.axes if axis.role == selector]
     if selector in ("first", "last"):
         return _at_the_end(structure, first=selector == "first")
+    if isinstance(selector, str) and selector.startswith("re:"):
+        _demand_pattern(selector)
     paths = [path for path, module in model.named_modules() if _is_meant(path, module, selector)]
     below = tuple(f"{path}." for path in paths)
     return [axis for name in structure.tensors if name.startswith(below) for axis in _output_axes(structure, name)]
@@ -78,6 +80,13 @@ def _at_the_end(structure: Structure, *, first: bool) -> Iterable[str]:
         return []
     name, read = layers[0] if first else layers[-1]
     return list(axes_of(structure.tensors[name].dims[1 - read if first else read]))
+
+
+def _demand_pattern(selector: str) -> None:
+    try:
+        re.compile(selector[3:])
+    except re.error as error:
+        raise SelectorError(f"{selector!r} is no regular expression: {error}") from error
 
 
 def _is_meant(path: str, module: nn.Module, selector: Selector) -> bool:

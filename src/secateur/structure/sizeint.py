@@ -193,6 +193,20 @@ def _arithmetic(symbol: str, operation: Callable[[int, int], int], *, swapped: b
     return compute
 
 
+def _comparison(operation: Callable[[int, int], bool]) -> Callable[[SizeInt, Any], Any]:
+    """Code that asks how large a size is may go another way when it is smaller."""
+
+    def compare(self: SizeInt, other: Any) -> Any:
+        if isinstance(other, int) and not is_machinery(sys._getframe(1).f_code.co_filename):
+            self._becomes_a_number()
+        return operation(int(self), other)
+
+    return compare
+
+
+for _name in ("lt", "le", "gt", "ge"):
+    setattr(SizeInt, f"__{_name}__", _comparison(getattr(int, f"__{_name}__")))
+
 for _symbol, _name, _operation in (
     ("+", "add", int.__add__),
     ("-", "sub", int.__sub__),

@@ -235,3 +235,8 @@ SCALED: frozenset[Any] = frozenset(
     (Tensor.mul, torch.mul, Tensor.__rmul__, Tensor.mul_, Tensor.div, torch.div, Tensor.__truediv__, Tensor.div_)
 )
 """Functions by which code applies a scale that it computed from a size."""
+
+SUMMED: frozenset[Any] = frozenset(
+    (Tensor.add, torch.add, Tensor.add_, Tensor.sub, torch.sub, Tensor.__rsub__, Tensor.pow, torch.pow, Tensor.fill_)
+)
+"""Functions in which a size becomes a number that no weights can make up for."""

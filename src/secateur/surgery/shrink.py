@@ -9,6 +9,7 @@ from torch import nn
 
 from secateur.spec import Attribute, Plan, PlanError, Structure
 from secateur.spec.expr import size_of
+from secateur.spec.structure import shape_of
 from secateur.structure import clone_with, named_tensors
 from secateur.structure.clone import NamedTensor
 from secateur.structure.freeze import fingerprint
@@ -43,6 +44,11 @@ def shrink_(model: nn.Module, plan: Plan) -> nn.Module:
 
 def check_fits(tensors: list[NamedTensor], structure: Structure) -> None:
     """Raise PlanError unless the tensors are those of the structure, naming the first that differs."""
+    for name, spec in structure.tensors.items():
+        if shape_of(spec, structure.sizes) != spec.shape:
+            raise PlanError(
+                f"the structure contradicts itself: the axes of {name!r} do not give its shape {spec.shape}"
+            )
     if fingerprint(tensors) == structure.fingerprint:
         return
     shapes = {found.name: tuple(found.tensor.shape) for found in tensors}

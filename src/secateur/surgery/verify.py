@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,7 +54,15 @@ def verify_traced(
     if len(expected) != len(got):
         detail = f"the shrunk model gives {len(got)} output tensors, the reference {len(expected)}"
         return Verification(math.inf, math.inf, False, tolerance, detail)
-    return _compare(expected, got, tolerance)
+    found = _compare(expected, got, tolerance)
+    return found if found.ok or found.detail else replace(found, detail=_likely_reason(traced))
+
+
+def _likely_reason(traced: Traced) -> str:
+    drawn = [op for op in traced.program.ops if torch.Tag.nondeterministic_seeded in op.target.tags]
+    if drawn:
+        return f"the forward draws random numbers ({drawn[0].target}), other ones when shapes change"
+    return "the code computes from sizes or values outside of torch; name its layers in ignore= to keep them whole"
 
 
 def _tolerance(model: nn.Module) -> float:
