@@ -20,10 +20,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import tvshim  # noqa: F401  (before anything imports torchvision)
+
+# isort: split
 import torch
 import torch_pruning
 import torchvision
-import tvshim  # noqa: F401  (before anything imports torchvision)
 from torch import nn
 
 import secateur as sc
