@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Annotated, Literal
 
 from pydantic import PlainSerializer, PlainValidator
@@ -166,15 +167,15 @@ class Structure(Record):
         for tensor in self.tensors.values():
             if tensor.kind == "parameter":
                 touched = any(axis in free for expr in tensor.dims for axis in axes_of(expr))
-                counts[touched] += _elements(tensor.shape)
+                counts[touched] += prod(tensor.shape)
         return counts[True] / max(1, counts.total())
 
 
-def _elements(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+def channel_terms(axes: Iterable[Axis]) -> tuple[Term, ...]:
+    """The cost `channels`: indices of the chosen axes, counted per parent index where an axis has a parent."""
+    return tuple(
+        Term(1, (axis.name,) if axis.within is None else (axis.within, axis.name)) for axis in axes if axis.chosen
+    )
 
 
 def shape_of(tensor: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from math import gcd, prod
 
 from secateur.spec import Attribute, Axis, NormAfter, Pin, Rescale, Structure, TensorSpec, Term, Tie
 from secateur.spec.expr import Concat, Expr, Product
-from secateur.spec.structure import Role
+from secateur.spec.structure import Role, channel_terms
 from secateur.structure.algebra import Node, atoms, factors, find, parts
 from secateur.structure.clone import NamedTensor
 from secateur.structure.families import parent_of, roles_of
@@ -242,14 +242,8 @@ def _costs(found: Found, named: Names, axes: Sequence[Axis]) -> dict[str, tuple[
         "macs": _terms([(1, _size(term.sizes)) for term in found.macs], named),
         "activation_bytes": _terms([(width, _size(dims)) for width, dims in found.activations], named),
         "size_bytes": _terms(held, named),
-        "channels": tuple(_channel_terms(axes)),
+        "channels": channel_terms(axes),
     }
-
-
-def _channel_terms(axes: Sequence[Axis]) -> Iterator[Term]:
-    for axis in axes:
-        if axis.chosen:
-            yield Term(1, (axis.name,) if axis.within is None else (axis.within, axis.name))
 
 
 def _size(dims: Sequence[Node]) -> Polynomial:

@@ -158,9 +158,7 @@ class _Walk:
         op = self.maker.get(tensor)
         if op is None:
             raise _NoRows
-        name = (
-            op.target._schema.name.removesuffix("_") if op.target._schema.name.endswith("_") else op.target._schema.name
-        )
+        name = op.target._schema.name.removesuffix("_")
         if name in _PASSING:
             return self._through(op, tensor)
         if name in ("aten::mm", "aten::addmm"):
@@ -183,17 +181,15 @@ class _Walk:
         return self._labels(tensor)
 
     def _through(self, op: Op, tensor: int) -> list[torch.Tensor]:
-        if op.target._schema.name == "aten::neg":
+        if op.target._schema.name in ("aten::neg", "aten::_to_copy", "aten::clone"):
             return self._labels(op.args[0].id)
         if op.target._schema.name == "aten::cat":
             lists = [self._labels(ref.id) for ref in op.args[0]]
             count = max(len(labels) for labels in lists)
             return [torch.cat([labels[i % len(labels)] for labels in lists], *op.args[1:]) for i in range(count)]
-        keywords = {} if op.target._schema.name in ("aten::_to_copy", "aten::clone") else op.kwargs
         made: list[torch.Tensor] = []
         for labels in self._labels(op.args[0].id):
-            copied = op.target._schema.name in ("aten::_to_copy", "aten::clone")
-            output: Any = labels if copied else op.target(labels, *op.args[1:], **keywords)
+            output: Any = op.target(labels, *op.args[1:], **op.kwargs)
             made.append(output[op.outputs.index(tensor)] if isinstance(output, list | tuple) else output)
         return made
 

@@ -63,16 +63,11 @@ class Resolver:
         self.comparisons: list[tuple[Origin, Origin, str]] = []
         self.uses: list[tuple[Origin, str]] = []
         self.bound: dict[Key, list[Node]] = {}
-        self.values: dict[Key, int] = {}
         self.ties: list[tuple[Node, Node, str]] = []
 
     def bind(self, module: str, name: str, node: Node, index: int | None = None) -> None:
         """Declare that the attribute holds the size of the dimension."""
         self.bound.setdefault((module, name, index), []).append(node)
-
-    def tie(self, origin: Node, node: Node, where: str) -> None:
-        """Declare that two dimensions must keep equal sizes."""
-        self.equations.append(Equation(origin, node, where))
 
     def collect(self, program: Program) -> None:
         """Read the sizes out of the calls of a program that the tracker has just run."""

@@ -9,10 +9,10 @@ from typing import get_args
 
 from torch import nn
 
-from secateur.spec import Axis, Pin, SelectorError, Structure, Term
+from secateur.spec import Axis, Pin, SelectorError, Structure
 from secateur.spec.errors import nearest
 from secateur.spec.expr import axes_of
-from secateur.spec.structure import Role
+from secateur.spec.structure import Role, channel_terms
 
 Selector = str | type[nn.Module]
 """Axis name, module path (and everything below it), `re:` pattern on module paths, module type, role of an axis, or
@@ -34,10 +34,7 @@ def restrict(
 
 def with_axes(structure: Structure, axes: tuple[Axis, ...]) -> Structure:
     """The structure with other pins and choices of its axes; the unit `channels` counts those that are chosen."""
-    channels = tuple(
-        Term(1, (axis.name,) if axis.within is None else (axis.within, axis.name)) for axis in axes if axis.chosen
-    )
-    return replace(structure, axes=axes, costs={**structure.costs, "channels": channels})
+    return replace(structure, axes=axes, costs={**structure.costs, "channels": channel_terms(axes)})
 
 
 def _restricted(axis: Axis, ignored: set[str], wanted: set[str] | None) -> Axis:
