@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import gcd
 from typing import Any
 
 from secateur.spec import Pin
@@ -219,7 +220,7 @@ class Resolver:
         if left == right:
             return
         if len(left.terms) != 1 or len(right.terms) != 1:
-            self._pin_related([*left.nodes, *right.nodes], place)
+            self._sums_must_equal(left, right, place)
             return
         (a, _), (b, _) = next(iter(left.terms.items())), next(iter(right.terms.items()))
         common = [key for key in a if key in b]
@@ -229,6 +230,22 @@ class Resolver:
             self.ties.append((mine, theirs, f"the code at {place} computes one size from the other"))
         else:  # all but the common factors is a number
             self._pin_related([node for node in (mine, theirs) if node is not None], place)
+
+    def _sums_must_equal(self, left: Polynomial, right: Polynomial, place: str) -> None:
+        """Sums of sizes stay equal when all of them shrink in proportion; sums of anything else are pinned."""
+        monomials = [*left.terms, *right.terms]
+        if any(len(monomial) > 1 for monomial in monomials) and all(monomials):
+            for terms, atoms in ((left.terms, left.atoms), (right.terms, right.atoms)):
+                for monomial in terms:
+                    _one([atoms[key] for key in monomial], place)  # looked at again once but one are numbers
+            return
+        nodes = [*left.nodes, *right.nodes]
+        if all(monomials) and gcd(*(node.size for node in nodes)) > 1:
+            first, *others = nodes
+            why = f"the code at {place} computes one size from the other"
+            self.ties += [(first, other, why) for other in others if other is not first]
+        else:
+            self._pin_related(nodes, place)
 
     def _pin_related(self, nodes: list[Node], place: str) -> None:
         for node in nodes:
@@ -253,5 +270,5 @@ def _one(nodes: list[Node], place: str) -> Node | None:
         return None
     ranked = sorted(nodes, key=lambda node: (bool(node.marks & {"heads", "groups"}), -node.size))
     for node in ranked[1:]:
-        node.pin = Pin("tied", "the code divides another size by it", place)
+        node.pin = node.pin or Pin("tied", "the code divides another size by it", place)
     return ranked[0]
