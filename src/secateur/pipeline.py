@@ -41,6 +41,8 @@ class PruneConfig:
     max_remove_ratio: float = 1.0
     ignore: Sequence[Selector] = ()
     targets: Sequence[Selector] = ()
+    granularity: str | Sequence[str] = ()
+    """Kinds of axes that are cut, and no others: one or more roles, such as `heads` or `blocks` (docs/glossary.md)."""
     schema: str | Path | Schema | None = None
     """An edited base schema, or the path of one: what it leaves out stays whole."""
     seed: int = 0
@@ -120,7 +122,9 @@ def prune(
     inputs = normalise_inputs(example_inputs)
     traced = trace_program(model, inputs)
     schemed = traced.structure if settings.schema is None else apply_schema(traced.structure, settings.schema)
-    structure = restrict(schemed, model, ignore=settings.ignore, targets=settings.targets)
+    structure = restrict(
+        schemed, model, ignore=settings.ignore, targets=settings.targets, granularity=settings.granularity
+    )
     _demand_something_to_cut(structure)
     by_member = settings.merge != "score"
     scores = score(model, structure, criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from math import floor
+from math import floor, prod
 from typing import Any
 
 from torch import nn
@@ -13,6 +13,7 @@ from secateur.cost import CostModel
 from secateur.pipeline import PruneConfig, PruneResult, prune
 from secateur.spec import UNITS, Budget, BudgetError, parse_budgets
 from secateur.spec.budget import Budgets
+from secateur.spec.structure import channel_terms
 
 SCHEDULES = ("linear", "geometric")
 _ABSOLUTE = {
@@ -76,7 +77,8 @@ def _ceiling(budget: Budget, share: float, results: Sequence[PruneResult]) -> Bu
 
 
 def _single_channels(result: PruneResult) -> int:
-    """Channels of axes that are down to one index: the next structure does not count them."""
+    """Channels of axes that are down to one index: the next structure does not count them. (Blocks it does.)"""
     sizes = result.plan.sizes
-    chosen = [axis for axis in result.structure.axes if axis.chosen and sizes[axis.name] == 1]
-    return sum(1 if axis.within is None else sizes[axis.within] for axis in chosen)
+    axes = [axis for axis in result.structure.axes if axis.role != "blocks" and sizes[axis.name] == 1]
+    terms = channel_terms(axes, result.structure.homes)
+    return sum(term.coefficient * prod(sizes[name] for name in term.axes) for term in terms)

@@ -95,7 +95,7 @@ CASES: dict[str, tuple[Callable[[Path], Arguments], str]] = {
     "unknown option": (_pruning("--critterion", "l1"), "--critterion"),
     "not a number": (_pruning("--round-to", "many"), "'--round-to'"),
     "unknown layer": (_pruning("--ignore", "conv3"), "'conv3' matches no axis; the nearest names are"),
-    "unknown target": (_pruning("--target", "re:^conv9"), "'re:^conv9' matches no axis"),
+    "unknown target": (_pruning("--targets", "re:^conv9"), "'re:^conv9' matches no axis"),
     "unknown criterion": (_pruning("--criterion", "l3"), "unknown criteria 'l3'"),
     "unknown allocator": (_pruning("--allocator", "unifrom"), "did you mean: uniform"),
     "unknown unit": (_pruning("--budget", "mac=0.5"), "unknown budget unit 'mac'; did you mean: macs"),

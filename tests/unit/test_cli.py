@@ -223,7 +223,7 @@ def test_bad_recipes_are_refused(tmp_path: Path, text: str, expected: str) -> No
 
 
 def test_every_field_of_the_prune_config_is_an_option() -> None:
-    options = {field.name for field in fields(VERBS["prune"].Options)} | {"targets", "shares"}
+    options = {field.name for field in fields(VERBS["prune"].Options)} | {"shares"}
     assert {field.name for field in fields(sc.PruneConfig)} <= options
 
 

@@ -18,10 +18,11 @@ Allocator = Callable[[Fit], list[int]]
 ALLOCATORS: Registry[Allocator] = Registry("allocators")
 
 
-@ALLOCATORS.register("uniform", "the same share of every axis")
+@ALLOCATORS.register("uniform", "the same share of every axis, and of the blocks")
 def uniform(fit: Fit) -> list[int]:
-    """The largest common keep ratio that fits, then single steps back, the axes that lost most first."""
-    ratios = sorted({level / knob.full for knob in fit.knobs for level in knob.levels.tolist()})
+    """The largest common keep ratio that fits, then single steps back, the axes that lost most first. Of the blocks, the
+    least important go first."""
+    ratios = sorted({share for knob in fit.knobs for share in knob.shares.tolist()})
     low, high = 0, len(ratios) - 1
     while low < high:
         middle = (low + high + 1) // 2
@@ -30,12 +31,12 @@ def uniform(fit: Fit) -> list[int]:
         else:
             high = middle - 1
     steps = _at_ratio(fit, ratios[low]) if ratios else []
-    kept = [knob.levels[step] / knob.full for knob, step in zip(fit.knobs, steps, strict=True)]
+    kept = [knob.shares[step] for knob, step in zip(fit.knobs, steps, strict=True)]
     return fit.fill(steps, np.argsort(kept, kind="stable").tolist())
 
 
 def _at_ratio(fit: Fit, ratio: float) -> list[int]:
-    return [max(0, int(np.searchsorted(knob.levels, ratio * knob.full + 1e-9, side="right")) - 1) for knob in fit.knobs]
+    return [knob.step_at(ratio) for knob in fit.knobs]
 
 
 @ALLOCATORS.register("global", "the lowest scores of the whole network go, wherever they are")
@@ -77,15 +78,13 @@ def adaptive(fit: Fit) -> list[int]:
         low, high = (low, middle) if fit.holds(_at_strength(fit, middle)) else (middle, high)
     steps = _at_strength(fit, high)
     lost = [
-        (1 - knob.levels[step] / knob.full) / share if share > 0 else -1.0
+        (1 - knob.shares[step]) / share if share > 0 else -1.0
         for knob, step, share in zip(fit.knobs, steps, fit.shares, strict=True)
     ]
     return fit.fill(steps, np.argsort([-value for value in lost], kind="stable").tolist())
 
 
 def _at_strength(fit: Fit, strength: float) -> list[int]:
-    steps: list[int] = []
-    for knob, share in zip(fit.knobs, fit.shares, strict=True):
-        kept = 1 - min(0.99, strength * share)
-        steps.append(max(0, int(np.searchsorted(knob.levels, kept * knob.full + 1e-9, side="right")) - 1))
-    return steps
+    return [
+        knob.step_at(1 - min(0.99, strength * share)) for knob, share in zip(fit.knobs, fit.shares, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""What an allocator turns: one number per axis, or per set of axes whose sizes are tied."""
+"""What an allocator turns: one number per axis, or per set of axes whose sizes are tied, and a switch per block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Limits:
-    """What every axis must respect."""
+    """What every axis must respect; blocks, which stay or leave as a whole, are not limited."""
 
     round_to: int | str = 1
     """Kept counts are multiples of this; an axis that is not cut keeps its own size."""
@@ -44,11 +44,18 @@ class Knob:
     """Allowed levels, ascending; the last is the full one."""
     loss: Floats
     """Score lost per removed index in the step from `levels[i + 1]` down to `levels[i]`; never rises with i."""
+    shares: Floats
+    """The share of the whole that each level stands for: of an axis its kept share; a block is gone at 0, and stays from
+    the share on at which it is among the most important of all blocks."""
 
     @property
     def full(self) -> int:
         """The level at which nothing is removed."""
         return int(self.levels[-1])
+
+    def step_at(self, share: float) -> int:
+        """The highest step (position in `levels`) that keeps at most this share; the lowest where none does."""
+        return max(0, int(np.searchsorted(self.shares, share + 1e-9, side="right")) - 1)
 
     def sizes(self, level: int) -> Mapping[str, int]:
         """Axis sizes at a level."""
@@ -56,7 +63,8 @@ class Knob:
 
 
 def make_knobs(structure: Structure, scores: Scores, limits: Limits) -> list[Knob]:
-    """One knob per scored axis or set of tied axes, in the order of the structure.
+    """One knob per scored axis or set of tied axes, in the order of the structure; then one per scored block, the most
+    important first.
 
     A set of tied axes of which one has no score is left whole.
     """
@@ -64,13 +72,22 @@ def make_knobs(structure: Structure, scores: Scores, limits: Limits) -> list[Kno
     knobs: list[Knob] = []
     seen: set[str] = set()
     for axis in structure.axes:
-        if axis.name not in scores.values or axis.name in seen:
+        if axis.name not in scores.values or axis.name in seen or axis.role == "blocks":
             continue
         members = tied.get(axis.name, ((axis.name, 1),))
         seen |= {name for name, _ in members}
         if all(name in scores.values for name, _ in members):
             knobs.append(_knob(members, structure.sizes, scores, limits))
-    return knobs
+    return knobs + _switches(structure, scores)
+
+
+def _switches(structure: Structure, scores: Scores) -> list[Knob]:
+    found = {block.axis: float(scores.values[block.axis][0]) for block in structure.blocks if block.axis in scores.values}
+    ranked = sorted(found, key=lambda axis: -found[axis])  # of equal ones the earlier block stays
+    return [
+        Knob(((axis, 1),), np.array([0, 1]), np.array([found[axis]]), np.array([0.0, (rank + 1) / len(ranked)]))
+        for rank, axis in enumerate(ranked)
+    ]
 
 
 def _knob(members: Sequence[tuple[str, int]], sizes: Mapping[str, int], scores: Scores, limits: Limits) -> Knob:
@@ -80,7 +97,7 @@ def _knob(members: Sequence[tuple[str, int]], sizes: Mapping[str, int], scores: 
     least = max(_floor(sizes[axis], factor, limits) for axis, factor in members)
     levels = [t for t in range(min(least, full), full) if all(f * t % multiple == 0 for _, f in members)]
     allowed = np.array([*levels, full], dtype=np.int64)
-    return Knob(tuple(members), allowed, _losses(members, allowed, scores))
+    return Knob(tuple(members), allowed, _losses(members, allowed, scores), allowed / full)
 
 
 def _floor(size: int, factor: int, limits: Limits) -> int:

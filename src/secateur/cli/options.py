@@ -84,9 +84,13 @@ class CutOptions(Common):
     ignore: Annotated[
         list[str], Option(metavar="SELECTOR", help="Leave whole: a module, re:PATTERN, or module type; repeatable.")
     ] = field(default_factory=list)
-    target: Annotated[list[str], Option(metavar="SELECTOR", help="Cut these alone; may be repeated.")] = field(
+    targets: Annotated[list[str], Option(metavar="SELECTOR", help="Cut these alone; may be repeated.")] = field(
         default_factory=list
     )
+    granularity: Annotated[
+        list[str],
+        Option(metavar="KIND", help="Cut this kind of axes alone: channels, heads, head_width, blocks, ...; repeatable."),
+    ] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

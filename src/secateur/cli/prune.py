@@ -117,7 +117,8 @@ def _pruned(opened: Opened, options: Options, data: ImageSet | None, calibration
         min_keep=options.min_keep,
         max_remove_ratio=options.max_remove_ratio,
         ignore=tuple(options.ignore),
-        targets=tuple(options.target),
+        targets=tuple(options.targets),
+        granularity=tuple(options.granularity),
         schema=options.schema,
         seed=options.seed,
     )

@@ -1,4 +1,4 @@
-"""Measure a model on data: activations as its consumers read them, and gradients sample by sample."""
+"""Measure a model on data: activations as its consumers read them, what blocks do, and gradients sample by sample."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # (what torch and safetensors say of their types is incomplete)
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from secateur.score.influence import watching_blocks
 from secateur.score.reduction import columns, sum_along
 from secateur.score.statistics import Statistics
 from secateur.spec import Axis, ScoreError, Structure
@@ -37,15 +38,21 @@ def measure(
     are added up. Raises ScoreError for data without a batch.
     """
     found = Statistics(structure.fingerprint)
+    names = {axis.name for axis in axes}
+    blocks = [block for block in structure.blocks if block.axis in names]
     copy = private_copy(model).eval()
     traced: Traced | None = None
-    for inputs, labels in _batches(data):
+    batches = 0
+    for batches, (inputs, labels) in enumerate(_batches(data), 1):
         if needs & ACTIVATIONS:
             traced = traced if traced is not None else trace_program(model, inputs)
             _watch(copy, traced, structure, axes, inputs, labels, needs, found)
+        if "influence" in needs:
+            with torch.no_grad(), watching_blocks(copy, blocks, found):
+                call_model(copy, inputs)
         if needs & GRADIENTS:
             _differentiate(copy, structure, axes, inputs, labels, needs, found)
-    if not found.sums and not found.samples:
+    if not batches:
         raise ScoreError("the data holds no batch; give a loader that yields at least one")
     _add_up_ranks(found)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from secateur.score.reduction import sum_along
 from secateur.score.statistics import Statistics
 from secateur.spec import Axis, ScoreError, Structure, TensorSpec
 from secateur.spec.expr import axes_of
+from secateur.spec.structure import holder
 
 Elements = Callable[[torch.Tensor], torch.Tensor]
 
@@ -23,11 +24,14 @@ class Question:
     tensors: Mapping[str, torch.Tensor]
     """The network's tensors by name, detached."""
     axes: tuple[Axis, ...]
+    """Axes that run through tensors."""
     seed: int = 0
     measured: Statistics | None = None
     """What was measured on data; only for criteria that ask for it."""
     only: str | None = None
     """Count this member alone, to hear its own opinion."""
+    blocks: tuple[Axis, ...] = ()
+    """Axes of residual blocks, each of size one."""
 
     @property
     def statistics(self) -> Statistics:
@@ -37,6 +41,13 @@ class Question:
                 "this criterion looks at data; give data= a loader of batches, or statistics= a file of them"
             )
         return self.measured
+
+    def inside(self, block: Axis) -> Iterator[tuple[str, TensorSpec]]:
+        """The parameters and buffers of a residual block."""
+        modules = {item.module: item.axis for item in self.structure.blocks if item.axis == block.name}
+        for name, spec in self.structure.tensors.items():
+            if holder(name, modules) is not None:
+                yield name, spec
 
     def members(self, axis: Axis) -> Iterator[tuple[str, TensorSpec]]:
         """The weights (parameters of two or more dimensions) that the axis runs through."""
@@ -63,11 +74,14 @@ class Question:
 
     def norm_scales(self, axis: Axis) -> Iterator[tuple[str, TensorSpec]]:
         """The scales (gamma) of BatchNorms along the axis."""
-        for name, spec in self.structure.tensors.items():
-            if name.endswith("running_var") and _occurs(axis, spec):
-                scale = name.removesuffix("running_var") + "weight"
-                if scale in self.structure.tensors:
-                    yield scale, self.structure.tensors[scale]
+        yield from self.scales((name, spec) for name, spec in self.structure.tensors.items() if _occurs(axis, spec))
+
+    def scales(self, tensors: Iterable[tuple[str, TensorSpec]]) -> Iterator[tuple[str, TensorSpec]]:
+        """The scales (gamma) of the BatchNorms whose variance is among these tensors."""
+        for name, _ in tensors:
+            scale = name.removesuffix("running_var") + "weight"
+            if name.endswith("running_var") and scale in self.structure.tensors:
+                yield scale, self.structure.tensors[scale]
 
     def folded(self, name: str) -> torch.Tensor:
         """The weight with the BatchNorm that follows it multiplied in: gamma * W / sqrt(var + eps), a row each."""
@@ -93,7 +107,9 @@ class Question:
 
         Per axis and member: the sum of `elements(weight)` over everything else, to the given power, divided by its
         mean over the axis, because members differ in size; then the mean over the members. `weights` gives a member
-        in place of the plain tensor, `normalise(sums, elements per index)` replaces the division.
+        in place of the plain tensor, `normalise(sums, elements per index)` replaces the division. The members of a block
+        are all weights inside; their sums are divided by their number of elements, and the mean over the members by its
+        mean over the blocks.
         """
         sums: dict[str, list[torch.Tensor]] = {axis.name: [] for axis in self.axes}
         wanted = {axis.name: axis for axis in self.axes}
@@ -108,7 +124,28 @@ class Question:
                     member = sum_along(values, spec.dims, wanted[axis], self.structure) ** power
                     per_index = weight.numel() // member.numel()
                     sums[axis].append(by_mean(member) if normalise is None else normalise(member, per_index))
-        return {axis: torch.stack(parts).mean(0) for axis, parts in sums.items() if parts}
+        scores = {axis: torch.stack(parts).mean(0) for axis, parts in sums.items() if parts}
+        return scores | self._reduce_blocks(elements, power, weights, normalise)
+
+    def _reduce_blocks(
+        self,
+        elements: Elements,
+        power: float,
+        weights: Callable[[str], torch.Tensor] | None,
+        normalise: Callable[[torch.Tensor, int], torch.Tensor] | None,
+    ) -> dict[str, torch.Tensor]:
+        found: dict[str, torch.Tensor] = {}
+        for block in self.blocks:
+            members: list[torch.Tensor] = []
+            for name, spec in self.inside(block):
+                if spec.kind == "parameter" and len(spec.shape) > 1:
+                    weight = self.tensors[name] if weights is None else weights(name)
+                    total = elements(weight).sum(dtype=torch.float64)
+                    count = weight.numel()
+                    members.append((total / count) ** power if normalise is None else normalise(total**power, count))
+            if members:
+                found[block.name] = torch.stack(members).mean().reshape(1)
+        return found if normalise is not None else compared(found)
 
 
 def _without_idle_dims(values: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
@@ -120,6 +157,11 @@ def _without_idle_dims(values: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
 
 def _occurs(axis: Axis, spec: TensorSpec) -> bool:
     return any(axis.name in axes_of(expr) for expr in spec.dims)
+
+
+def compared(scores: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Scores of blocks over their mean."""
+    return dict(zip(scores, by_mean(torch.cat(list(scores.values()))).split(1), strict=True)) if scores else {}
 
 
 def by_mean(member: torch.Tensor) -> torch.Tensor:

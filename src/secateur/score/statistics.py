@@ -27,7 +27,7 @@ VERSION = "1"
 class Statistics:
     """Named sums, float64, with the fingerprint of the model that they were measured on.
 
-    Keys are `kind/axis` or `kind/axis/consumer` for activations and gates, `kind/parameter` for gradients, and
+    Keys are `kind/axis` or `kind/axis/consumer` for activations, blocks and gates, `kind/parameter` for gradients, and
     `samples` and `batches` for the counts.
     """
 

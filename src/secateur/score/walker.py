@@ -47,11 +47,13 @@ def score(
     tensors = {found.name: found.tensor.detach() for found in named_tensors(model)}
     _demand_finite(tensors, structure)
     measured = _measured(model, structure, axes, frozenset(getattr(function, "needs", ())), data, statistics, name)
+    question = _question(structure, tensors, axes, seed, measured)
     with torch.no_grad():
-        made = function(Question(structure, tensors, axes, seed, measured))
+        made = function(question)
     if axes and not made:
         raise ScoreError(
-            f"criterion {name!r} scores no axis of {structure.model}; choose one that applies, for example l2"
+            f"criterion {name!r} scores no {', '.join(sorted({axis.role for axis in axes}))} of {structure.model}; "
+            "choose one that applies, for example l2"
         )
     values: dict[str, np.ndarray] = {}
     for axis in axes:
@@ -60,7 +62,7 @@ def score(
             if not bool(result.isfinite().all()):
                 raise ScoreError(f"criterion {name!r} gave scores that are not finite for axis {axis.name!r}")
             values[axis.name] = result.numpy()
-    members = _members(function, Question(structure, tensors, axes, seed, measured)) if by_member else {}
+    members = _members(function, question) if by_member else {}
     skipped = {axis.name: f"criterion {name} does not apply" for axis in axes if axis.name not in made}
     return Scores(name, values, members, skipped, seed)
 
@@ -69,7 +71,20 @@ def layer_entropies(model: nn.Module, structure: Structure) -> dict[str, float]:
     """Spectral entropy (AFIE) of the layers that produce each axis; see the criterion `entropy-spectral`."""
     axes = tuple(axis for axis in structure.axes if axis.chosen)
     tensors = {found.name: found.tensor.detach() for found in named_tensors(model)}
-    return spectral_entropies(Question(structure, tensors, axes))
+    return spectral_entropies(_question(structure, tensors, axes))
+
+
+def _question(
+    structure: Structure,
+    tensors: Mapping[str, torch.Tensor],
+    axes: Sequence[Axis],
+    seed: int = 0,
+    measured: Statistics | None = None,
+) -> Question:
+    """Blocks apart from axes that run through tensors."""
+    blocks = tuple(axis for axis in axes if axis.role == "blocks")
+    others = tuple(axis for axis in axes if axis.role != "blocks")
+    return Question(structure, tensors, others, seed, measured, blocks=blocks)
 
 
 def _members(function: Criterion, question: Question) -> dict[str, tuple[np.ndarray, ...]]:
@@ -79,7 +94,7 @@ def _members(function: Criterion, question: Question) -> dict[str, tuple[np.ndar
         producers = [name for name, _ in question.producers(axis)]
         if len(producers) > 1:
             with torch.no_grad():
-                made = [function(replace(question, axes=(axis,), only=name)) for name in producers]
+                made = [function(replace(question, axes=(axis,), blocks=(), only=name)) for name in producers]
             if all(axis.name in scores for scores in made):
                 found[axis.name] = tuple(scores[axis.name].to("cpu", torch.float64).numpy() for scores in made)
     return found

@@ -32,8 +32,8 @@ def sensitivity_curves(
     curves: dict[str, list[tuple[float, float]]] = {}
     for knob in make_knobs(structure, scores, Limits()):
         points: list[tuple[float, float]] = []
-        for ratio in ratios:
-            level = max(1, round(knob.full * (1 - ratio)))
+        levels = dict.fromkeys(max(int(knob.levels[0]), round(knob.full * (1 - ratio))) for ratio in ratios)
+        for level in levels:
             if level == knob.full:
                 continue
             kept: dict[str, Indices] = {

@@ -19,13 +19,14 @@ from secateur.spec.plan import Plan
 from secateur.spec.registry import Registry
 from secateur.spec.run import RunRecord, Verification
 from secateur.spec.scores import Scores
-from secateur.spec.structure import Attribute, Axis, NormAfter, Pin, Rescale, Structure, TensorSpec, Term, Tie
+from secateur.spec.structure import Attribute, Axis, Block, NormAfter, Pin, Rescale, Structure, TensorSpec, Term, Tie
 
 __all__ = [
     "SPARSITY",
     "UNITS",
     "Attribute",
     "Axis",
+    "Block",
     "Budget",
     "BudgetError",
     "DataError",

@@ -10,7 +10,7 @@ import numpy as np
 
 from secateur.spec.errors import PlanError
 from secateur.spec.record import Record
-from secateur.spec.structure import Structure
+from secateur.spec.structure import Block, Structure
 
 Indices = tuple[int, ...] | tuple[tuple[int, ...], ...]
 
@@ -21,7 +21,8 @@ class Plan(Record):
 
     structure: Structure
     kept: Mapping[str, Indices]
-    """Ascending indices, or one such tuple per parent index for an axis with a parent (`Axis.within`)."""
+    """Ascending indices, or one such tuple per parent index for an axis with a parent (`Axis.within`); none for a block
+    that leaves."""
     made_by: Mapping[str, str | int | float | None] = field(default_factory=dict[str, str | int | float | None])
     """Criterion, allocator, budget and seed: provenance, not needed to apply the plan."""
     schema_version: int = 1
@@ -44,6 +45,11 @@ class Plan(Record):
             for axis in self.structure.axes
         }
 
+    @cached_property
+    def removed_blocks(self) -> tuple[Block, ...]:
+        """Residual blocks that leave as a whole."""
+        return tuple(block for block in self.structure.blocks if self.sizes[block.axis] == 0)
+
 
 def _check(structure: Structure, name: str, indices: Indices) -> None:
     axis = structure.axis.get(name)
@@ -59,6 +65,8 @@ def _check(structure: Structure, name: str, indices: Indices) -> None:
         raise PlanError(f"axis {name!r}: every row must keep the same number of indices")
     for row in rows:
         values = np.asarray(row, dtype=np.int64)
+        if values.size == 0 and axis.role == "blocks":
+            continue
         if values.size == 0:
             raise PlanError(f"axis {name!r}: at least one index must be kept")
         if (np.diff(values) <= 0).any() or values[0] < 0 or values[-1] >= axis.size:

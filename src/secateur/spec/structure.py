@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -21,7 +21,7 @@ JsonExpr = Annotated[
     PlainSerializer(expressions.to_json),
 ]
 
-Role = Literal["channels", "heads", "head_width", "groups", "group_width"]
+Role = Literal["channels", "heads", "head_width", "groups", "group_width", "blocks"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,19 @@ class NormAfter:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A residual block, which may leave as a whole: its output, the first tensor that it returns, has the very axes of
+    its input, the first tensor that it is given."""
+
+    axis: str
+    """Its axis, of size one: 0 where the block leaves."""
+    module: str
+    """Path of the module, a child of a `Sequential` or `ModuleList`."""
+    dim: int
+    """Dimension of the input along which features stand; the others are samples and positions."""
+
+
+@dataclass(frozen=True)
 class Term:
     """`coefficient` times the sizes of `axes` (with repetition)."""
 
@@ -130,6 +143,8 @@ class Structure(Record):
     norms: tuple[NormAfter, ...] = ()
     reads: Mapping[str, int] = field(default_factory=dict[str, int])
     """Weight -> the dimension over which its product with activations reduces: its columns."""
+    blocks: tuple[Block, ...] = ()
+    """In the order in which they run."""
     notes: tuple[str, ...] = ()
     schema_version: int = 1
 
@@ -160,6 +175,11 @@ class Structure(Record):
                 if axis in axes_of(expr):
                     yield name, dim
 
+    @cached_property
+    def homes(self) -> Mapping[str, str]:
+        """Axis -> the block (by its axis) that all tensors are in in which it occurs."""
+        return homes_of(self.tensors, self.blocks)
+
     def prunable_share(self) -> float:
         """Share of the parameters that touch at least one prunable axis."""
         free = {axis.name for axis in self.prunable}
@@ -171,10 +191,34 @@ class Structure(Record):
         return counts[True] / max(1, counts.total())
 
 
-def channel_terms(axes: Iterable[Axis]) -> tuple[Term, ...]:
-    """The cost `channels`: indices of the chosen axes, counted per parent index where an axis has a parent."""
+def holder(name: str, modules: Mapping[str, str]) -> str | None:
+    """What stands for the innermost of these modules that a tensor or module is in; None where it is in none."""
+    while name:
+        name = name.rpartition(".")[0]
+        if name in modules:
+            return modules[name]
+    return None
+
+
+def homes_of(tensors: Mapping[str, TensorSpec], blocks: Sequence[Block]) -> dict[str, str]:
+    """Axis -> the block (by its axis) that all tensors are in in which it occurs."""
+    found: dict[str, set[str | None]] = {}
+    modules = {block.module: block.axis for block in blocks}
+    for name, tensor in tensors.items():
+        home = holder(name, modules)
+        for expr in tensor.dims:
+            for axis in axes_of(expr):
+                found.setdefault(axis, set()).add(home)
+    return {axis: home for axis, homes in found.items() for home in homes if home is not None and len(homes) == 1}
+
+
+def channel_terms(axes: Iterable[Axis], homes: Mapping[str, str]) -> tuple[Term, ...]:
+    """The cost `channels`: indices of the chosen axes, counted per parent index where an axis has a parent, and not at
+    all when the block leaves that is the axis's home."""
     return tuple(
-        Term(1, (axis.name,) if axis.within is None else (axis.within, axis.name)) for axis in axes if axis.chosen
+        Term(1, tuple(name for name in (homes.get(axis.name), axis.within, axis.name) if name is not None))
+        for axis in axes
+        if axis.chosen
     )
 
 

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from secateur.spec import TraceError
 from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
-from secateur.structure.program import Call, Op, Program, Ref, refs
+from secateur.structure.program import BlockCall, Call, Op, Program, Ref, refs
 from secateur.structure.sizeint import Ledger, Origin, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
 from secateur.structure.sizes import SCALED, SUMMED, WATCHED
 
@@ -63,9 +63,14 @@ def capture(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program
 
 def capture_with_values(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program:
     """The program of one forward on real tensors; raises TraceError when the forward itself fails."""
+    return capture_on(model, inputs, _device_of(model), train=train)
+
+
+def capture_on(model: nn.Module, inputs: Inputs, device: torch.device, *, train: bool = False) -> Program:
+    """The program of one forward on this device alone; raises TraceError when the forward itself fails."""
     forget_cached(model)
     try:
-        return _capture_on(model, inputs, _device_of(model), train=train)
+        return _capture_on(model, inputs, device, train=train)
     except TraceError:
         raise
     except Exception as error:
@@ -132,6 +137,11 @@ def tensors_in(output: Any) -> Iterator[torch.Tensor]:
             for value in vars(leaf).values():
                 if isinstance(value, torch.Tensor | list | tuple | dict):
                     yield from tensors_in(value)
+
+
+def first_tensor(values: Any) -> torch.Tensor | None:
+    """The first tensor among arguments or outputs."""
+    return next((leaf for leaf in tree_flatten(values)[0] if isinstance(leaf, torch.Tensor)), None)
 
 
 def _remember_attributes(model: nn.Module) -> None:
@@ -214,11 +224,13 @@ def _quiet_randomness(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _module_paths(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    """Keep the path of the module whose forward runs on the recorder's stack."""
+    """Keep the path of the module whose forward runs on the recorder's stack, and note the runs of blocks."""
     handles = []
     for path, module in model.named_modules():
         handles.append(module.register_forward_pre_hook(lambda *_, path=path: recorder.stack.append(path)))
         handles.append(module.register_forward_hook(lambda *_: _pop(recorder.stack), always_call=True))
+    for path in in_lists(model):
+        handles += recorder.watch(path, model.get_submodule(path))
     try:
         yield
     finally:
@@ -228,6 +240,13 @@ def _module_paths(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
 
 def _pop(stack: list[str]) -> None:
     stack.pop()
+
+
+def in_lists(model: nn.Module) -> Iterator[str]:
+    """Paths of the children of each `Sequential` and `ModuleList`."""
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Sequential | nn.ModuleList):
+            yield from (f"{path}.{name}" if path else name for name, _ in module.named_children())
 
 
 class _Recorder(TorchDispatchMode):
@@ -262,6 +281,21 @@ class _Recorder(TorchDispatchMode):
             encoded = [self.encode(item) for item in value]
             return encoded if isinstance(value, list) else tuple(encoded)
         return value
+
+    def watch(self, path: str, module: nn.Module) -> list[Any]:
+        """Note each run of the module from now on; returns the handles of its hooks."""
+        starts: list[int] = []
+
+        def enter(*_: Any) -> None:
+            starts.append(len(self.program.ops))
+
+        def leave(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            start, stop = starts.pop(), len(self.program.ops)
+            given, made = first_tensor((args, kwargs)), first_tensor(output)
+            if given is not None and made is not None:
+                self.program.blocks.append(BlockCall(path, self.number(given), self.number(made), start, stop))
+
+        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, with_kwargs=True)]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         arguments = self.encode(tuple(args))

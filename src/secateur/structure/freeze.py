@@ -7,18 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 
-from secateur.spec import Attribute, Axis, NormAfter, Pin, Rescale, Structure, TensorSpec, Term, Tie
+from secateur.spec import Attribute, Axis, Block, NormAfter, Pin, Rescale, Structure, TensorSpec, Term, Tie
 from secateur.spec.expr import Concat, Expr, Product
-from secateur.spec.structure import Role, channel_terms
+from secateur.spec.structure import Role, channel_terms, holder, homes_of
 from secateur.structure.algebra import Node, atoms, factors, find, parts
 from secateur.structure.clone import NamedTensor
+from secateur.structure.depth import ResidualBlock
 from secateur.structure.families import parent_of, roles_of
 from secateur.structure.polynomial import Polynomial, product, size_polynomial
 from secateur.structure.rescale import Scale
 from secateur.structure.resolve import Resolution
 from secateur.structure.tracker import MacsTerm, Tracker
 
-Allocation = tuple[int, tuple[Node, ...]]
+Allocation = tuple[int, tuple[Node, ...], int]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Found:
     """Of the eval program alone."""
     norms: tuple[NormAfter, ...]
     reads: Mapping[str, int]
+    blocks: tuple[ResidualBlock, ...]
 
 
 def fingerprint(tensors: Iterable[NamedTensor]) -> str:
@@ -51,19 +53,27 @@ def freeze(found: Found) -> Structure:
     named = Names(found.tracker.named)
     roles, reach = roles_of(found.tracker), _Reach(found)
     axes = [_axis(node, name, roles, found.tracker, reach, named) for node, name in named.items()]
+    axes += [Axis(_block_axis(block), 1, "blocks", block.pin) for block in found.blocks]
+    tensors = _tensors(found, named)
+    blocks = tuple(Block(_block_axis(block), block.path, block.dim) for block in found.blocks)
     return Structure(
         model=found.model,
         fingerprint=fingerprint(found.tensors),
         axes=tuple(axes),
-        tensors=_tensors(found, named),
+        tensors=tensors,
         attributes=tuple(_attributes(found, named)),
         ties=tuple(_ties(found, named)),
         rescales=tuple(_rescales(found, named)),
-        costs=_costs(found, named, axes),
+        costs={**_costs(found, named), "channels": channel_terms(axes, homes_of(tensors, blocks))},
         norms=found.norms,
         reads=found.reads,
+        blocks=blocks,
         notes=tuple(found.tracker.notes),
     )
+
+
+def _block_axis(block: ResidualBlock) -> str:
+    return f"{block.path}.block"
 
 
 class Names:
@@ -231,30 +241,48 @@ def _rescales_of(scale: Scale, named: Names) -> Iterator[Rescale]:
         yield Rescale(tensor, expr, -scale.power, rows)
 
 
-def _costs(found: Found, named: Names, axes: Sequence[Axis]) -> dict[str, tuple[Term, ...]]:
-    tracker = found.tracker
-    params = [_size(tracker.named[item.name]) for item in found.tensors if item.kind == "parameter"]
-    held = [
-        (item.tensor.itemsize, _size(tracker.named[item.name])) for item in found.tensors if item.kind != "attribute"
-    ]
+Costing = tuple[int, Sequence[Node], tuple[str, ...]]
+"""Cost of an entry, dimensions, and the block that it leaves with, if any."""
+
+
+def _costs(found: Found, named: Names) -> dict[str, tuple[Term, ...]]:
+    dims, home = found.tracker.named, _Home(found.blocks)
+    held = [item for item in found.tensors if item.kind != "attribute"]
+    params = [item.name for item in held if item.kind == "parameter"]
     return {
-        "params": _terms([(1, size) for size in params], named),
-        "macs": _terms([(1, _size(term.sizes)) for term in found.macs], named),
-        "activation_bytes": _terms([(width, _size(dims)) for width, dims in found.activations], named),
-        "size_bytes": _terms(held, named),
-        "channels": channel_terms(axes),
+        "params": _terms(((1, dims[name], home.of_tensor(name)) for name in params), named),
+        "macs": _terms(((1, term.sizes, home.of_op(term.op)) for term in found.macs), named),
+        "activation_bytes": _terms(((width, nodes, home.of_op(op)) for width, nodes, op in found.activations), named),
+        "size_bytes": _terms(
+            ((item.tensor.itemsize, dims[item.name], home.of_tensor(item.name)) for item in held), named
+        ),
     }
 
 
-def _size(dims: Sequence[Node]) -> Polynomial:
-    return product(size_polynomial(node) for node in dims)
+class _Home:
+    """The block that a tensor or an operator leaves with, as no name or one."""
+
+    def __init__(self, blocks: Iterable[ResidualBlock]) -> None:
+        free = [block for block in blocks if block.pin is None]
+        self.modules = {block.path: _block_axis(block) for block in free}
+        self.ops = {
+            number: _block_axis(block) for block in free for number in range(block.call.start, block.call.stop)
+        }
+
+    def of_tensor(self, name: str) -> tuple[str, ...]:
+        axis = holder(name, self.modules)
+        return () if axis is None else (axis,)
+
+    def of_op(self, number: int) -> tuple[str, ...]:
+        return (self.ops[number],) if number in self.ops else ()
 
 
-def _terms(sizes: Iterable[tuple[int, Polynomial]], named: Names) -> tuple[Term, ...]:
+def _terms(costing: Iterable[Costing], named: Names) -> tuple[Term, ...]:
     total: dict[tuple[str, ...], int] = {}
-    for factor, size in sizes:
+    for factor, dims, home in costing:
+        size = product(size_polynomial(node) for node in dims)
         for monomial, coefficient in size.terms.items():
             missing = prod(size.atoms[key].size for key in monomial if not named.has(size.atoms[key]))
             names = tuple(sorted(named.of(size.atoms[key]) for key in monomial if named.has(size.atoms[key])))
-            total[names] = total.get(names, 0) + factor * coefficient * missing
+            total[home + names] = total.get(home + names, 0) + factor * coefficient * missing
     return tuple(Term(coefficient, names) for names, coefficient in sorted(total.items()) if coefficient)

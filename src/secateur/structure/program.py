@@ -44,12 +44,27 @@ class Call:
     ops: list[Op] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class BlockCall:
+    """One run of a child of a `Sequential` or a `ModuleList`."""
+
+    path: str
+    given: int
+    """The first tensor among its arguments."""
+    made: int
+    """The first tensor that it returned."""
+    start: int
+    """Its operators are those from `start` up to `stop`, by number."""
+    stop: int
+
+
 @dataclass(slots=True)
 class Program:
     """Everything that one forward did."""
 
     ops: list[Op] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    blocks: list[BlockCall] = field(default_factory=list)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     """Shape of each tensor, by number."""
     dtypes: list[torch.dtype] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -20,35 +20,83 @@ Selector = str | type[nn.Module]
 
 
 def restrict(
-    structure: Structure, model: nn.Module, *, ignore: Sequence[Selector] = (), targets: Sequence[Selector] = ()
+    structure: Structure,
+    model: nn.Module,
+    *,
+    ignore: Sequence[Selector] = (),
+    targets: Sequence[Selector] = (),
+    granularity: str | Sequence[str] = (),
 ) -> Structure:
-    """The structure with ignored axes pinned, and, when targets are given, with those alone chosen for pruning.
+    """The structure with ignored axes pinned, and, when targets or a granularity are given, with those alone chosen for
+    pruning that are among the targets and of one of these roles.
 
-    A module stands for the axes along its output. Raises SelectorError for a selector that matches nothing.
+    A module stands for the axes along its output; in `ignore` for the blocks around it and in it, too, and in `targets`
+    for the blocks in it where the granularity names blocks. Raises SelectorError for a selector that matches nothing,
+    and for a granularity that is no role or that no axis has.
     """
-    kept_whole = _matched(structure, model, ignore)
-    wanted = _matched(structure, model, targets)
-    axes = tuple(_restricted(axis, kept_whole, wanted if targets else None) for axis in structure.axes)
+    roles = _roles(structure, (granularity,) if isinstance(granularity, str) else granularity)
+    kept_whole = _matched(structure, model, ignore, _blocks_around)
+    wanted = _matched(structure, model, targets, _blocks_in if "blocks" in roles else _no_blocks)
+    axes = tuple(
+        _restricted(axis, kept_whole, _is_chosen(axis, wanted if targets else None, roles)) for axis in structure.axes
+    )
     return with_axes(structure, axes)
+
+
+def _roles(structure: Structure, granularity: Sequence[str]) -> Sequence[str]:
+    """The roles asked for, found to be known, and one of them to be there."""
+    known, there = get_args(Role), sorted({axis.role for axis in structure.axes})
+    for role in granularity:
+        if role not in known:
+            raise SelectorError(f"unknown granularity {role!r}; it is one or more of: {', '.join(known)}")
+    if granularity and not set(granularity) & set(there):
+        shown = ", ".join(granularity)
+        raise SelectorError(f"{structure.model} has no {shown} to cut; granularities that it has: {', '.join(there)}")
+    return granularity
+
+
+def _is_chosen(axis: Axis, wanted: set[str] | None, roles: Sequence[str]) -> bool:
+    if wanted is None and not roles:
+        return axis.chosen
+    return axis.pin is None and (wanted is None or axis.name in wanted) and (not roles or axis.role in roles)
 
 
 def with_axes(structure: Structure, axes: tuple[Axis, ...]) -> Structure:
     """The structure with other pins and choices of its axes; the unit `channels` counts those that are chosen."""
-    return replace(structure, axes=axes, costs={**structure.costs, "channels": channel_terms(axes)})
+    return replace(structure, axes=axes, costs={**structure.costs, "channels": channel_terms(axes, structure.homes)})
 
 
-def _restricted(axis: Axis, ignored: set[str], wanted: set[str] | None) -> Axis:
+def _restricted(axis: Axis, ignored: set[str], chosen: bool) -> Axis:
     if axis.name in ignored and axis.pin is None:
         return replace(axis, pin=Pin("user", "it was asked to be ignored"), chosen=False)
-    if wanted is not None:
-        return replace(axis, chosen=axis.name in wanted and axis.pin is None)
-    return axis
+    return replace(axis, chosen=chosen)
 
 
-def _matched(structure: Structure, model: nn.Module, selectors: Iterable[Selector]) -> set[str]:
+BlocksOf = Callable[[Structure, Sequence[str]], Iterable[str]]
+"""Axes of the blocks that modules stand for, by the modules' paths."""
+
+
+def _no_blocks(_: Structure, __: Sequence[str]) -> Iterable[str]:
+    return ()
+
+
+def _blocks_in(structure: Structure, paths: Sequence[str]) -> Iterable[str]:
+    return [block.axis for block in structure.blocks if _is_below(block.module, paths)]
+
+
+def _blocks_around(structure: Structure, paths: Sequence[str]) -> Iterable[str]:
+    around = [block.axis for block in structure.blocks if any(_is_below(path, [block.module]) for path in paths)]
+    return [*around, *_blocks_in(structure, paths)]
+
+
+def _is_below(path: str, modules: Sequence[str]) -> bool:
+    return f"{path}.".startswith(tuple(f"{module}." for module in modules))
+
+
+def _matched(structure: Structure, model: nn.Module, selectors: Iterable[Selector], blocks_of: BlocksOf) -> set[str]:
     found: set[str] = set()
     for selector in selectors:
-        axes = set(_axes_of_selector(structure, model, selector))
+        axes = set(_axes_of_selector(structure, model, selector, blocks_of))
         if not axes:
             known = [axis.name for axis in structure.axes] + [path for path, _ in model.named_modules() if path]
             shown = selector if isinstance(selector, str) else selector.__name__
@@ -57,7 +105,9 @@ def _matched(structure: Structure, model: nn.Module, selectors: Iterable[Selecto
     return found
 
 
-def _axes_of_selector(structure: Structure, model: nn.Module, selector: Selector) -> Iterable[str]:
+def _axes_of_selector(
+    structure: Structure, model: nn.Module, selector: Selector, blocks_of: BlocksOf
+) -> Iterable[str]:
     if isinstance(selector, str) and selector in structure.axis:
         return [selector]
     if isinstance(selector, str) and selector in get_args(Role):
@@ -68,7 +118,8 @@ def _axes_of_selector(structure: Structure, model: nn.Module, selector: Selector
         _demand_pattern(selector)
     paths = [path for path, module in model.named_modules() if _is_meant(path, module, selector)]
     below = tuple(f"{path}." for path in paths)
-    return [axis for name in structure.tensors if name.startswith(below) for axis in _output_axes(structure, name)]
+    along = [axis for name in structure.tensors if name.startswith(below) for axis in _output_axes(structure, name)]
+    return [*along, *blocks_of(structure, paths)]
 
 
 def _at_the_end(structure: Structure, *, first: bool) -> Iterable[str]:

@@ -30,6 +30,8 @@ class MacsTerm:
     """Multiply-accumulates of one operator: the product of these sizes."""
 
     sizes: tuple[Node, ...]
+    op: int
+    """Number of the operator."""
 
 
 class Tracker:
@@ -46,14 +48,16 @@ class Tracker:
         self.alignments: list[tuple[Node, int]] = []
         """(dimension, number that its size must stay a multiple of)."""
         self.macs_terms: list[MacsTerm] = []
-        self.activations: list[tuple[int, tuple[Node, ...]]] = []
-        """(bytes per element, dimensions) of each newly allocated intermediate."""
+        self.activations: list[tuple[int, tuple[Node, ...], int]] = []
+        """(bytes per element, dimensions, number of the operator) of each newly allocated intermediate."""
         self.seen: dict[tuple[int, ...], tuple[Node, ...]] = {}
         """Every combination of dimensions that a tensor had, in any program."""
         self.used: set[str] = set()
         """Names of the tensors that some operator read."""
         self._pieces: dict[int, tuple[Node, ...]] = {}
         self._op_number: dict[int, int] = {}
+        self._running = 0
+        """Number of the operator whose rule runs."""
 
     def run(self, program: Program) -> None:
         """Find the dimensions of every tensor in the program."""
@@ -64,7 +68,7 @@ class Tracker:
         self._op_number = {id(op): number for number, op in enumerate(program.ops)}
         self.reductions, self.macs_terms, self.activations, self._pieces = {}, [], [], {}
         self._start(program)
-        for op in program.ops:
+        for self._running, op in enumerate(program.ops):
             rule = find_rule(op.target)
             if rule is None:
                 self._unknown(op)
@@ -121,7 +125,7 @@ class Tracker:
     def _note_allocation(self, op: Op) -> None:
         for number, returned in zip(op.outputs, op.target._schema.returns, strict=False):
             if number >= 0 and returned.alias_info is None:
-                self.activations.append((self.program.dtypes[number].itemsize, self._dims[number]))
+                self.activations.append((self.program.dtypes[number].itemsize, self._dims[number], self._running))
 
     def _unknown(self, op: Op) -> None:
         name = op.target._schema.name
@@ -226,7 +230,7 @@ class Tracker:
 
     def macs(self, sizes: Sequence[Node]) -> None:
         """Declare the operator's multiply-accumulates."""
-        self.macs_terms.append(MacsTerm(tuple(sizes)))
+        self.macs_terms.append(MacsTerm(tuple(sizes), self._running))
 
     def pieces_of(self, op: Op, nodes: Sequence[Node]) -> None:
         """Remember the parts that the operator took off or put on, for the sizes in the user's call."""

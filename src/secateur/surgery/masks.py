@@ -1,4 +1,4 @@
-"""Reversible cuts: zeros in place of what the plan removes."""
+"""Reversible cuts: zeros in place of what the plan removes, and blocks that pass their input on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,27 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from secateur.spec import Plan
+from secateur.spec import Plan, PlanError
 from secateur.structure import named_tensors
+from secateur.surgery.bypass import bypassed
 from secateur.surgery.select import removed_mask
 from secateur.surgery.shrink import check_fits
 
 
 def structured_masks(model: nn.Module, plan: Plan) -> dict[str, torch.Tensor]:
-    """Name -> mask of ones and zeros of the parameter's shape, for each parameter that the plan cuts."""
+    """Name -> mask of ones and zeros of the parameter's shape, for each parameter that the plan cuts.
+
+    Raises PlanError for a plan that removes blocks, which zeros cannot say.
+    """
+    if plan.removed_blocks:
+        raise PlanError(
+            f"the plan removes {len(plan.removed_blocks)} blocks ({plan.removed_blocks[0].module}, ...), which masks of "
+            "zeros cannot say; use secateur.masked for a while, or secateur.shrink"
+        )
+    return _masks(model, plan)
+
+
+def _masks(model: nn.Module, plan: Plan) -> dict[str, torch.Tensor]:
     tensors = list(named_tensors(model))
     check_fits(tensors, plan.structure)
     masks: dict[str, torch.Tensor] = {}
@@ -38,18 +51,20 @@ def _is_direction(name: str, plan: Plan) -> bool:
 
 @contextmanager
 def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
-    """The model with zeros where the plan cuts, for the length of the block; the weights come back as they were.
+    """The model with zeros where the plan cuts, for the length of the block; the weights come back as they were. Residual
+    blocks that leave pass their input on.
 
     Equals the shrunk model wherever zeros can say the same: not under norms that compute statistics over a cut axis.
     """
     parameters = dict(model.named_parameters())
     before: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        for name, mask in structured_masks(model, plan).items():
+        for name, mask in _masks(model, plan).items():
             before[name] = parameters[name].detach().clone()
             parameters[name].mul_(mask)
     try:
-        yield model
+        with bypassed(model, plan):
+            yield model
     finally:
         with torch.no_grad():
             for name, values in before.items():

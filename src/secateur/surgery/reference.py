@@ -1,4 +1,5 @@
-"""The definition of a cut, executed: the original network where each reduction over an axis skips what is removed.
+"""The definition of a cut, executed: the original network where each reduction over an axis skips what is removed, and
+each block that leaves passes its input on.
 
 The user's own forward runs once more with the original weights at their original sizes. Nothing is cut; each
 operator that reduces over an axis is told which entries to ignore. The reference knows activations only, surgery knows
@@ -19,6 +20,7 @@ from secateur.structure import Traced
 from secateur.structure.capture import Inputs, as_captured, call_model, private_copy, tensors_in
 from secateur.structure.following import Diverged, Following
 from secateur.structure.tracker import Reduction
+from secateur.surgery.bypass import bypassed
 from secateur.surgery.select import removed_mask
 
 _FILL = {"zero": 0.0, "one": 1.0, "lowest": float("-inf"), "highest": float("inf")}
@@ -31,7 +33,7 @@ def reference_outputs(model: nn.Module, traced: Traced, plan: Plan, inputs: Inpu
     takes another path with them.
     """
     copy = private_copy(model).eval()
-    with as_captured(copy), _Skipping(traced, plan) as skipping:
+    with as_captured(copy), bypassed(copy, plan), _Skipping(traced, plan) as skipping:
         outputs = list(tensors_in(call_model(copy, inputs)))
     skipping.demand_end()
     return outputs

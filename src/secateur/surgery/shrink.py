@@ -1,7 +1,9 @@
-"""Physical surgery: smaller tensors, and the sizes in the modules' attributes to match."""
+"""Physical surgery: smaller tensors, the sizes in the modules' attributes to match, and lists without the blocks that
+leave."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,10 +11,11 @@ from torch import nn
 
 from secateur.spec import Attribute, Plan, PlanError, Structure
 from secateur.spec.expr import size_of
-from secateur.spec.structure import shape_of
+from secateur.spec.structure import holder, shape_of
 from secateur.structure import clone_with, named_tensors
 from secateur.structure.clone import NamedTensor
 from secateur.structure.freeze import fingerprint
+from secateur.structure.lists import remove_children
 from secateur.surgery.select import kept_entries
 
 
@@ -23,9 +26,10 @@ def shrink(model: nn.Module, plan: Plan) -> nn.Module:
     """
     tensors = list(named_tensors(model))
     check_fits(tensors, plan.structure)
-    made = {id(found.tensor): _shrunk(found, plan) for found in tensors}
+    made = {id(found.tensor): _shrunk(found, plan) for found in _staying(tensors, plan)}
     small = clone_with(model, lambda tensor: made.get(id(tensor), tensor))
     set_attributes(small, plan)
+    remove_children(small, [block.module for block in plan.removed_blocks])
     return small
 
 
@@ -34,12 +38,19 @@ def shrink_(model: nn.Module, plan: Plan) -> nn.Module:
     anew."""
     tensors = list(named_tensors(model))
     check_fits(tensors, plan.structure)
-    for found in tensors:
+    for found in _staying(tensors, plan):
         with torch.no_grad():
             found.tensor.data = _shrunk(found, plan)
             found.tensor.grad = None
     set_attributes(model, plan)
+    remove_children(model, [block.module for block in plan.removed_blocks])
     return model
+
+
+def _staying(tensors: list[NamedTensor], plan: Plan) -> Iterator[NamedTensor]:
+    """Tensors that do not leave with a block."""
+    leaving = {block.module: block.axis for block in plan.removed_blocks}
+    return (found for found in tensors if holder(found.name, leaving) is None)
 
 
 def check_fits(tensors: list[NamedTensor], structure: Structure) -> None:

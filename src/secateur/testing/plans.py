@@ -11,7 +11,8 @@ from secateur.spec.plan import Indices
 def random_plan(
     structure: Structure, seed: int, *, only_chosen: bool = False, share: float = 0.8, least: int = 1
 ) -> Plan:
-    """A plan that cuts about `share` of the axes to random counts; tied axes keep their ratio.
+    """A plan that cuts about `share` of the axes to random counts, and removes half as many of the blocks; tied axes keep
+    their ratio.
 
     only_chosen: leave the axes alone that are not pruned by default. least: indices that every axis keeps.
     """
@@ -26,7 +27,7 @@ def random_plan(
         if any(member.pin is not None or (only_chosen and not member.chosen) for member in own):
             continue
         most = own[0].size // members[0][1]
-        count = rng.randint(min(least, most), most)
+        count = rng.randint(0 if axis.role == "blocks" else min(least, most), most)
         if count * members[0][1] == own[0].size:
             continue
         for member, (name, multiple) in zip(own, members, strict=True):

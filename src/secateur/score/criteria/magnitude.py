@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from secateur.score.question import Question, sum_along
@@ -13,7 +15,7 @@ def random(question: Question) -> dict[str, torch.Tensor]:
     """Uniform scores in [0, 1) from the question's seed."""
     generator = torch.Generator().manual_seed(question.seed)
     scores: dict[str, torch.Tensor] = {}
-    for axis in question.axes:
+    for axis in (*question.axes, *question.blocks):
         shape = (axis.size,) if axis.within is None else (question.structure.sizes[axis.within], axis.size)
         scores[axis.name] = torch.rand(shape, generator=generator, dtype=torch.float64)
     return scores
@@ -35,7 +37,8 @@ def l2(question: Question) -> dict[str, torch.Tensor]:
 @CRITERIA.register("bn-scale", "absolute BatchNorm scale (gamma); meant for networks trained with an L1 penalty on it")
 def bn_scale(question: Question) -> dict[str, torch.Tensor]:
     """Learning Efficient Convolutional Networks through Network Slimming, 2017: |gamma|, averaged over the BatchNorms
-    of the group and compared globally as it is. Axes without a BatchNorm get no score and stay whole."""
+    of the group and compared globally as it is; of a block, the mean over the BatchNorms inside. Axes without a
+    BatchNorm get no score and stay whole."""
     scores: dict[str, torch.Tensor] = {}
     for axis in question.axes:
         members = [
@@ -44,6 +47,10 @@ def bn_scale(question: Question) -> dict[str, torch.Tensor]:
         ]
         if members:
             scores[axis.name] = torch.stack(members).mean(0)
+    for block in question.blocks:
+        inside = [question.tensors[name].abs().mean() for name, _ in question.scales(question.inside(block))]
+        if inside:
+            scores[block.name] = torch.stack(inside).mean().reshape(1)
     return scores
 
 
@@ -75,8 +82,9 @@ def l2_folded(question: Question) -> dict[str, torch.Tensor]:
     "lamp", "squared l2 score over the sum of those not smaller on the axis: adapts to each layer by itself"
 )
 def lamp(question: Question) -> dict[str, torch.Tensor]:
-    """Layer-adaptive Sparsity for the Magnitude-based Pruning, 2021, eq. 4, on groups in place of single weights."""
-    return {axis: _lamp(values**2) for axis, values in l2(question).items()}
+    """Layer-adaptive Sparsity for the Magnitude-based Pruning, 2021, eq. 4, on groups in place of single weights. Blocks get no
+    score: they stand beside no others on an axis."""
+    return {axis: _lamp(values**2) for axis, values in l2(replace(question, blocks=())).items()}
 
 
 def _lamp(squares: torch.Tensor) -> torch.Tensor:

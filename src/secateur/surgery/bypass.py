@@ -1,0 +1,32 @@
+"""Blocks that pass their input on: what a network does that has lost them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from secateur.spec import Plan
+from secateur.structure.capture import first_tensor
+
+
+@contextmanager
+def bypassed(model: nn.Module, plan: Plan) -> Iterator[None]:
+    """Let each block that leaves run as ever, and return its input in place of its output."""
+    handles = [
+        model.get_submodule(block.module).register_forward_hook(_pass_on, with_kwargs=True)
+        for block in plan.removed_blocks
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _pass_on(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+    made, given = first_tensor(output), first_tensor((args, kwargs))
+    return tree_map(lambda leaf: given if leaf is made else leaf, output)
