@@ -7,7 +7,7 @@ arithmetic; a model that looks at values is run on real tensors instead. The use
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from secateur.spec import TraceError
 from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
+from secateur.structure.lists import remove_children
 from secateur.structure.program import BlockCall, Call, Op, Program, Ref, refs
 from secateur.structure.sizeint import Ledger, Origin, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
 from secateur.structure.sizes import SCALED, SUMMED, WATCHED
@@ -63,18 +64,27 @@ def capture(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program
 
 def capture_with_values(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program:
     """The program of one forward on real tensors; raises TraceError when the forward itself fails."""
-    return capture_on(model, inputs, _device_of(model), train=train)
+    return _demand_capture(model, inputs, _device_of(model), train=train)
 
 
-def capture_on(model: nn.Module, inputs: Inputs, device: torch.device, *, train: bool = False) -> Program:
-    """The program of one forward on this device alone; raises TraceError when the forward itself fails."""
+def capture_without(model: nn.Module, inputs: Inputs, device: torch.device, blocks: Collection[str]) -> Program:
+    """The eval-mode program on this device of the model when it has lost these children of its lists; raises TraceError
+    when its forward fails."""
+    return _demand_capture(model, inputs, device, train=False, without=blocks)
+
+
+def _demand_capture(
+    model: nn.Module, inputs: Inputs, device: torch.device, *, train: bool, without: Collection[str] = ()
+) -> Program:
     forget_cached(model)
     try:
-        return _capture_on(model, inputs, device, train=train)
+        return _capture_on(model, inputs, device, train=train, without=without)
     except TraceError:
         raise
     except Exception as error:
         raise _forward_failed(model, error) from error
+    finally:
+        forget_cached(model)
 
 
 def _device_of(model: nn.Module) -> torch.device:
@@ -96,7 +106,9 @@ def _forward_failed(model: nn.Module, error: Exception) -> TraceError:
     )
 
 
-def _capture_on(model: nn.Module, inputs: Inputs, device: torch.device, *, train: bool) -> Program:
+def _capture_on(
+    model: nn.Module, inputs: Inputs, device: torch.device, *, train: bool, without: Collection[str] = ()
+) -> Program:
     on_meta = device.type == "meta"
     twins: dict[int, torch.Tensor] = {}
 
@@ -106,6 +118,7 @@ def _capture_on(model: nn.Module, inputs: Inputs, device: torch.device, *, train
         return twins[id(tensor)]
 
     copy = clone_with(model, substitute).train(train)
+    remove_children(copy, without)
     given = tree_map(lambda leaf: _input_like(leaf, device) if isinstance(leaf, torch.Tensor) else leaf, inputs)
     recorder = _Recorder(device)
     for twin in named_tensors(copy):
@@ -293,7 +306,8 @@ class _Recorder(TorchDispatchMode):
             start, stop = starts.pop(), len(self.program.ops)
             given, made = first_tensor((args, kwargs)), first_tensor(output)
             if given is not None and made is not None:
-                self.program.blocks.append(BlockCall(path, self.number(given), self.number(made), start, stop))
+                given_made = self.number(given), self.number(made)
+                self.program.blocks.append(BlockCall(path, *given_made, start, stop, caller=self.stack[-1]))
 
         return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, with_kwargs=True)]
 

@@ -1,8 +1,9 @@
 """Depth: residual blocks, which can leave as a whole.
 
 A residual block adds something to its input, so its output has the very axes of its input, and the input can stand in
-for the output. Whether the rest of the forward would run as before is not guessed: a copy of the model loses a block of
-each list and is captured again, and its program must be the one before, without the operators of those blocks.
+for the output. Where code of the model's own walks the list of the blocks, whether the rest of the forward would run as
+before is not guessed: a copy of the model loses a block of each list and is captured again, and its program must be the
+one before, without the operators of those blocks.
 """
 
 from __future__ import annotations
@@ -55,10 +56,12 @@ def find_blocks(model: nn.Module, program: Program, tracker: Tracker, shorten: S
     flow, shared = Flow(program), _shared(model)
     for block in found:
         block.pin = _reason(block, flow, runs[block.path], shared)
-    return sorted(_grain(found, program, shorten), key=lambda block: block.call.start)
+    return sorted(_grain(found, model, program, shorten), key=lambda block: block.call.start)
 
 
-def _grain(found: list[ResidualBlock], program: Program, shorten: Shorten) -> list[ResidualBlock]:
+def _grain(
+    found: list[ResidualBlock], model: nn.Module, program: Program, shorten: Shorten
+) -> list[ResidualBlock]:
     """Of blocks inside one another the innermost that can leave; of those that cannot, the outermost."""
     free: list[ResidualBlock] = []
     waiting = list(found)
@@ -66,7 +69,7 @@ def _grain(found: list[ResidualBlock], program: Program, shorten: Shorten) -> li
         innermost = [block for block in waiting if not any(block.holds(other) for other in waiting)]
         waiting = [block for block in waiting if block not in innermost]
         able = [block for block in innermost if block.pin is None and not any(block.holds(other) for other in free)]
-        _try_without(able, program, shorten)
+        _try_without([block for block in able if not _is_in_sequence(block, model)], program, shorten)
         free += [block for block in able if block.pin is None]
     held = [block for block in found if block.pin is not None]
     beside = [block for block in held if not any(block.holds(other) or other.holds(block) for other in free)]
@@ -151,6 +154,12 @@ def _reason(block: ResidualBlock, flow: Flow, runs: int, shared: Iterable[Sequen
             return Pin("shared", f"the block holds a tensor that {outside[0]} is, too", block.path)
     problem = flow.problem(block.call)
     return None if problem is None else Pin("entangled", problem, block.path)
+
+
+def _is_in_sequence(block: ResidualBlock, model: nn.Module) -> bool:
+    """Whether it ran as a part of a `Sequential`, which runs with any number of parts."""
+    parent = block.path.rpartition(".")[0]
+    return block.call.caller == parent and type(model.get_submodule(parent)).forward is nn.Sequential.forward
 
 
 def _try_without(blocks: Sequence[ResidualBlock], program: Program, shorten: Shorten) -> None:

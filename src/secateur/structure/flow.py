@@ -10,14 +10,14 @@ from secateur.structure.program import BlockCall, Op, Program, Ref, refs
 
 
 class Flow:
-    """When each tensor of a program is made, last read and last written, by operator number."""
+    """When each tensor of a program is made, read and written, by operator number."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.returned = set(program.outputs)
         self._born: dict[int, int] = {}
         self._base: dict[int, int] = {}
-        self._last_read: dict[int, int] = {}
+        self._reads: dict[int, list[int]] = {}
         self._writes: dict[int, list[int]] = {}
         for number, op in enumerate(program.ops):
             self._meet(number, op)
@@ -25,7 +25,7 @@ class Flow:
     def _meet(self, number: int, op: Op) -> None:
         for read in refs([op.args, op.kwargs]):
             self._born.setdefault(read, -1)  # it was there before
-            self._last_read[read] = number
+            self._reads.setdefault(read, []).append(number)
         for written in _written(op):
             self._writes.setdefault(self._memory(written), []).append(number)
         viewed = next(refs(op.args), None) if _is_view(op) else None
@@ -47,6 +47,9 @@ class Flow:
         for memory, writes in self._writes.items():
             if self._born.get(memory, -1) < call.start and any(call.start <= number < call.stop for number in writes):
                 return "the block writes into a tensor that was there before it"
+        for tensor, name in self.program.named.items():
+            if name.startswith(f"{call.path}.") and self._is_used_outside(tensor, call):
+                return f"{name} is read outside of the block"
         if {call.given, call.made} <= self.returned:
             return "the model returns both its input and its output"
         overwritten = any(number >= call.stop for number in self._writes.get(self._memory(call.made), ()))
@@ -55,7 +58,11 @@ class Flow:
         return None
 
     def _is_used_after(self, tensor: int, stop: int) -> bool:
-        return tensor in self.returned or self._last_read.get(tensor, -1) >= stop
+        return tensor in self.returned or any(number >= stop for number in self._reads.get(tensor, ()))
+
+    def _is_used_outside(self, tensor: int, call: BlockCall) -> bool:
+        reads = self._reads.get(tensor, ())
+        return tensor in self.returned or any(not call.start <= number < call.stop for number in reads)
 
 
 def _written(op: Op) -> Iterator[int]:

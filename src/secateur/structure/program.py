@@ -56,6 +56,8 @@ class BlockCall:
     start: int
     """Its operators are those from `start` up to `stop`, by number."""
     stop: int
+    caller: str
+    """Path of the module whose forward called it."""
 
 
 @dataclass(slots=True)

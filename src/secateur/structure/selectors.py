@@ -31,34 +31,34 @@ def restrict(
     pruning that are among the targets and of one of these roles.
 
     A module stands for the axes along its output; in `ignore` for the blocks around it and in it, too, and in `targets`
-    for the blocks in it where the granularity names blocks. Raises SelectorError for a selector that matches nothing,
-    and for a granularity that is no role or that no axis has.
+    for the blocks in it where the granularity names blocks. Without targets, axes of a role some of which are cut by
+    default are those, else all. Raises SelectorError for a selector that matches nothing, and for a granularity that is
+    no role or that no axis has.
     """
-    roles = _roles(structure, (granularity,) if isinstance(granularity, str) else granularity)
+    roles = (granularity,) if isinstance(granularity, str) else tuple(granularity)
+    _demand_roles(structure, roles)
     kept_whole = _matched(structure, model, ignore, _blocks_around)
     wanted = _matched(structure, model, targets, _blocks_in if "blocks" in roles else _no_blocks)
-    axes = tuple(
-        _restricted(axis, kept_whole, _is_chosen(axis, wanted if targets else None, roles)) for axis in structure.axes
-    )
+    chosen = wanted if targets else set(_by_default(structure, roles))
+    if roles:
+        chosen = {name for name in chosen if structure.axis[name].role in roles}
+    axes = tuple(_restricted(axis, kept_whole, chosen) for axis in structure.axes)
     return with_axes(structure, axes)
 
 
-def _roles(structure: Structure, granularity: Sequence[str]) -> Sequence[str]:
-    """The roles asked for, found to be known, and one of them to be there."""
+def _demand_roles(structure: Structure, roles: Sequence[str]) -> None:
     known, there = get_args(Role), sorted({axis.role for axis in structure.axes})
-    for role in granularity:
+    for role in roles:
         if role not in known:
             raise SelectorError(f"unknown granularity {role!r}; it is one or more of: {', '.join(known)}")
-    if granularity and not set(granularity) & set(there):
-        shown = ", ".join(granularity)
-        raise SelectorError(f"{structure.model} has no {shown} to cut; granularities that it has: {', '.join(there)}")
-    return granularity
+    if roles and not set(roles) & set(there):
+        raise SelectorError(f"{structure.model} has no {', '.join(roles)} to cut; it has: {', '.join(there)}")
 
 
-def _is_chosen(axis: Axis, wanted: set[str] | None, roles: Sequence[str]) -> bool:
-    if wanted is None and not roles:
-        return axis.chosen
-    return axis.pin is None and (wanted is None or axis.name in wanted) and (not roles or axis.role in roles)
+def _by_default(structure: Structure, roles: Sequence[str]) -> Iterable[str]:
+    """Axes that are cut by default, and those of a role that was asked for and of which none is."""
+    asked = set(roles) - {axis.role for axis in structure.axes if axis.chosen}
+    return [axis.name for axis in structure.axes if axis.chosen or axis.role in asked]
 
 
 def with_axes(structure: Structure, axes: tuple[Axis, ...]) -> Structure:
@@ -66,10 +66,10 @@ def with_axes(structure: Structure, axes: tuple[Axis, ...]) -> Structure:
     return replace(structure, axes=axes, costs={**structure.costs, "channels": channel_terms(axes, structure.homes)})
 
 
-def _restricted(axis: Axis, ignored: set[str], chosen: bool) -> Axis:
+def _restricted(axis: Axis, ignored: set[str], chosen: set[str]) -> Axis:
     if axis.name in ignored and axis.pin is None:
         return replace(axis, pin=Pin("user", "it was asked to be ignored"), chosen=False)
-    return replace(axis, chosen=chosen)
+    return replace(axis, chosen=axis.name in chosen and axis.pin is None)
 
 
 BlocksOf = Callable[[Structure, Sequence[str]], Iterable[str]]

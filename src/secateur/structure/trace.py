@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,10 @@ from torch.utils._pytree import tree_map
 from secateur.spec import Structure, TraceError
 from secateur.structure import algebra
 from secateur.structure.algebra import Node
-from secateur.structure.capture import Inputs, capture, capture_on, capture_with_values, normalise_inputs
-from secateur.structure.clone import clone_with, named_tensors
+from secateur.structure.capture import Inputs, capture, capture_with_values, capture_without, normalise_inputs
+from secateur.structure.clone import named_tensors
 from secateur.structure.depth import find_blocks
 from secateur.structure.freeze import Found, freeze
-from secateur.structure.lists import remove_children
 from secateur.structure.modules import bind_modules, bind_operators
 from secateur.structure.polynomial import Polynomial
 from secateur.structure.program import Program
@@ -75,7 +73,7 @@ def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False
         activations,
         tuple(find_norms(program)),
         find_reads(program),
-        tuple(find_blocks(model, program, tracker, lambda paths: _without(model, inputs, program, paths))),
+        tuple(find_blocks(model, program, tracker, lambda paths: capture_without(model, inputs, program.device, paths))),
     )
     return Traced(freeze(found), program, tracker)
 
@@ -103,13 +101,6 @@ def _run_in_train_mode(
         f"{len(unused)} parameters are read neither in eval mode ({unused[0]}, ...) nor in train: {failure}"
     )
     return []
-
-
-def _without(model: nn.Module, inputs: Inputs, program: Program, paths: Collection[str]) -> Program:
-    """The program of the model when it has lost these children of its lists."""
-    shorter = clone_with(model, lambda tensor: tensor)
-    remove_children(shorter, paths)
-    return capture_on(shorter, inputs, program.device)
 
 
 def _enough(inputs: Inputs, *, larger: bool) -> Inputs:
