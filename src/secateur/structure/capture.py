@@ -7,7 +7,7 @@ arithmetic; a model that looks at values is run on real tensors instead. The use
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from secateur.spec import TraceError
+from secateur.structure.attributes import remember_origins
 from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
 from secateur.structure.program import Call, Op, Program, Ref, refs
@@ -109,7 +110,7 @@ def _capture_on(model: nn.Module, inputs: Inputs, device: torch.device, *, train
         recorder.number(leaf) for leaf in tree_flatten(given)[0] if isinstance(leaf, torch.Tensor)
     ]
     recorder.made.update(recorder.program.named, recorder.program.inputs)
-    _remember_attributes(copy)
+    remember_origins(copy, model)
     output = _run(copy, given, recorder, device)
     recorder.program.outputs = [recorder.number(leaf) for leaf in tensors_in(output)]
     return recorder.program
@@ -132,27 +133,6 @@ def tensors_in(output: Any) -> Iterator[torch.Tensor]:
             for value in vars(leaf).values():
                 if isinstance(value, torch.Tensor | list | tuple | dict):
                     yield from tensors_in(value)
-
-
-def _remember_attributes(model: nn.Module) -> None:
-    """Let the integers in the copy's attributes remember the attribute they came from."""
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if type(value) is int and value > 1:
-                vars(module)[name] = SizeInt(value, ("attribute", path, name, None))
-            elif isinstance(value, tuple | list) and _is_sizes(value):
-                vars(module)[name] = type(value)(_remember_items(path, name, value))
-
-
-def _is_sizes(values: Sequence[Any]) -> bool:
-    return type(values) in (tuple, list, torch.Size) and any(type(item) is int and item > 1 for item in values)
-
-
-def _remember_items(path: str, name: str, values: Sequence[Any]) -> list[Any]:
-    return [
-        SizeInt(item, ("attribute", path, name, index)) if type(item) is int and item > 1 else item
-        for index, item in enumerate(values)
-    ]
 
 
 def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.device) -> Any:

@@ -15,15 +15,12 @@ from typing import Any
 
 from secateur.spec import Pin
 from secateur.structure.algebra import Node, find, is_pinned
+from secateur.structure.attributes import Key
 from secateur.structure.polynomial import Polynomial, constant, size_polynomial
 from secateur.structure.program import Program
 from secateur.structure.sizeint import Origin, SizeInt, origin_of
 from secateur.structure.sizes import WATCHED, SameSize
 from secateur.structure.tracker import Tracker
-
-Key = tuple[str, str, int | None]
-"""Module path, attribute, index."""
-
 
 @dataclass
 class Equation:
@@ -65,6 +62,7 @@ class Resolver:
         self.uses: list[tuple[Origin, str]] = []
         self.bound: dict[Key, list[Node]] = {}
         self.ties: list[tuple[Node, Node, str]] = []
+        self._equals: dict[int, Node] = {}
 
     def bind(self, module: str, name: str, node: Node, index: int | None = None) -> None:
         """Declare that the attribute holds the size of the dimension."""
@@ -95,7 +93,7 @@ class Resolver:
         self._bind_bare_attributes()
         while True:
             before = self._state()
-            self.ties = []
+            self.ties, self._equals = [], {}
             for key, nodes in self.bound.items():
                 for node in nodes[1:]:
                     self._must_equal(size_polynomial(nodes[0]), size_polynomial(node), f"{key[0]}.{key[1]}")
@@ -155,7 +153,7 @@ class Resolver:
             first, *others = left.nodes
             if all(len(monomial) == 1 for monomial in left.terms):
                 for other in others:
-                    self.ties.append((first, other, "the code divides them evenly"))
+                    self._tie(first, other, "the code divides them evenly")
                 return size_polynomial(first)
         raise Opaque
 
@@ -217,6 +215,7 @@ class Resolver:
             node.pin = node.pin or reason
 
     def _must_equal(self, left: Polynomial, right: Polynomial, place: str) -> None:
+        left, right = self._with_equals(left), self._with_equals(right)
         if left == right:
             return
         if len(left.terms) != 1 or len(right.terms) != 1:
@@ -227,9 +226,33 @@ class Resolver:
         mine = _one([left.atoms[key] for key in a if key not in common], place)
         theirs = _one([right.atoms[key] for key in b if key not in common], place)
         if mine is not None and theirs is not None:
-            self.ties.append((mine, theirs, f"the code at {place} computes one size from the other"))
+            self._tie(mine, theirs, f"the code at {place} computes one size from the other")
         else:  # all but the common factors is a number
             self._pin_related([node for node in (mine, theirs) if node is not None], place)
+
+    def _tie(self, a: Node, b: Node, why: str) -> None:
+        if a is b:
+            return
+        self.ties.append((a, b, why))
+        if a.size == b.size:
+            one, other = self._equal(a), self._equal(b)
+            if one is not other:
+                self._equals[one.number] = other
+
+    def _equal(self, node: Node) -> Node:
+        """The representative of the axes that are tied to the same size as this one."""
+        while node.number in self._equals:
+            node = self._equals[node.number]
+        return node
+
+    def _with_equals(self, value: Polynomial) -> Polynomial:
+        """The polynomial with one atom in place of all that are tied to the same size."""
+        total = constant(0)
+        for monomial, coefficient in value.terms.items():
+            atoms = [self._equal(value.atoms[key]) for key in monomial]
+            key = tuple(sorted(atom.number for atom in atoms))
+            total = total + Polynomial({key: coefficient}, {atom.number: atom for atom in atoms})
+        return total
 
     def _sums_must_equal(self, left: Polynomial, right: Polynomial, place: str) -> None:
         """Sums of sizes stay equal when all of them shrink in proportion; sums of anything else are pinned."""
@@ -243,7 +266,8 @@ class Resolver:
         if all(monomials) and gcd(*(node.size for node in nodes)) > 1:
             first, *others = nodes
             why = f"the code at {place} computes one size from the other"
-            self.ties += [(first, other, why) for other in others if other is not first]
+            for other in others:
+                self._tie(first, other, why)
         else:
             self._pin_related(nodes, place)
 
