@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import multi_head_attention_forward, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -146,6 +146,7 @@ def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.de
         stack.enter_context(recorder)
         output = call_model(model, inputs)
     recorder.program.equalities = recorder.ledger.equalities
+    recorder.program.differences = recorder.ledger.differences
     recorder.program.number_uses = recorder.ledger.number_uses
     return output
 
@@ -272,7 +273,7 @@ class _Recorder(TorchDispatchMode):
 def _is_watched(func: Any, args: Any) -> bool:
     if func in SCALED:
         return any(isinstance(value, SizeFloat | SizeInt) for value in args)
-    return func in WATCHED or func is scaled_dot_product_attention
+    return func in WATCHED or func in (scaled_dot_product_attention, multi_head_attention_forward)
 
 
 class _Calls(TorchFunctionMode):

@@ -14,7 +14,7 @@ from math import gcd
 from typing import Any
 
 from secateur.spec import Pin
-from secateur.structure.algebra import Node, find, is_pinned
+from secateur.structure.algebra import Node, atom, find, is_pinned, merge
 from secateur.structure.attributes import Key
 from secateur.structure.polynomial import Polynomial, constant, size_polynomial
 from secateur.structure.program import Program
@@ -59,6 +59,7 @@ class Resolver:
         self.tracker = tracker
         self.equations: list[Equation] = []
         self.comparisons: list[tuple[Origin, Origin, str]] = []
+        self.differences: list[tuple[Origin, Origin]] = []
         self.uses: list[tuple[Origin, str]] = []
         self.bound: dict[Key, list[Node]] = {}
         self.ties: list[tuple[Node, Node, str]] = []
@@ -76,12 +77,14 @@ class Resolver:
                 continue
             for number, node in extract(call, self.tracker):
                 if not is_pinned(node) or isinstance(number, SizeInt):
-                    self._equate(number, node, call.where)
+                    self.require(number, node, call.where)
         dims = self.tracker.dims
         self.comparisons += [(grounded(a, dims), grounded(b, dims), place) for a, b, place in program.equalities]
+        self.differences += program.differences
         self.uses += [(grounded(origin, dims), place) for origin, place in program.number_uses]
 
-    def _equate(self, number: Any, node: Node, where: str) -> None:
+    def require(self, number: Any, node: Node, where: str) -> None:
+        """Declare that the number in the code must equal the size of the dimension."""
         if isinstance(number, SameSize):
             self.equations.append(Equation(number.node, node, where))
         elif isinstance(number, int) and number > 1:
@@ -102,10 +105,12 @@ class Resolver:
             for equation in self.equations:
                 self._hold(equation)
             for left, right, place in self.comparisons:
+                self._follow(left, right)
                 self._compare(left, right, place)
             self._pin_broken_ties()
             if self._state() == before:
                 break
+        self._bind_compared()
         attributes = {key: size_polynomial(nodes[0]) for key, nodes in self.bound.items()}
         return Resolution(attributes, [(a, b, why) for a, b, why in self.ties if a.pin is None and b.pin is None])
 
@@ -175,7 +180,9 @@ class Resolver:
         self._must_equal(value, target, equation.where)
 
     def _solve(self, origin: Origin | Node, target: Polynomial) -> bool:
-        """Bind the one unbound attribute of a product so that the equation holds."""
+        """Bind the one unbound attribute of a product or quotient so that the equation holds."""
+        if isinstance(origin, tuple) and origin[0] == "//":
+            return self._solve_quotient(origin[1], origin[2], target)
         if not isinstance(origin, tuple) or origin[0] != "*":
             return False
         for mine, rest in ((origin[1], origin[2]), (origin[2], origin[1])):
@@ -186,6 +193,17 @@ class Resolver:
                     self.bind(mine[1], mine[2], node, mine[3])
                     return True
         return False
+
+    def _solve_quotient(self, above: Origin, below: Origin, target: Polynomial) -> bool:
+        """`attribute // 2 == width`: the attribute is twice the width."""
+        divisor = self.value_of(below)
+        if above[0] != "attribute" or above[1:] in self.bound or not divisor.is_constant or len(target.nodes) != 1:
+            return False
+        node = target.nodes[0]
+        if target.terms != {(node.number,): 1} or self.attribute_value(above[1:]) != divisor.constant * node.size:
+            return False
+        self.bind(above[1], above[2], merge([atom(divisor.constant, Pin("constant", "a number in the code")), node]), above[3])
+        return True
 
     def _ratio(self, equation: Equation, target: Polynomial) -> bool:
         """`C // heads == width` where C is no multiple of the symbol `heads`: an equation C == heads * width."""
@@ -198,6 +216,26 @@ class Resolver:
             return False
         self._must_equal(above, below * target, equation.where)
         return True
+
+    def _follow(self, left: Origin, right: Origin) -> None:
+        """Of two attributes that the code finds equal, the one that nothing else binds goes with the other."""
+        for mine, other in ((left, right), (right, left)):
+            if mine[0] == other[0] == "attribute" and mine[1:] not in self.bound and other[1:] in self.bound:
+                self.bind(mine[1], mine[2], self.bound[other[1:]][0], mine[3])
+
+    def _bind_compared(self) -> None:
+        """An attribute that is only ever compared with a size follows the dimension of its value in its module, where
+        there is just one: code that branches on `dim_in != dim_out` must go the same way afterwards."""
+        for pair in self.differences:
+            for mine, other in (pair, pair[::-1]):
+                if mine[0] != "attribute" or mine[1:] in self.bound or other[1:] not in self.bound:
+                    continue
+                size = self.attribute_value(mine[1:])
+                below = f"{mine[1]}." if mine[1] else ""
+                dims = [dims for name, dims in self.tracker.named.items() if name.startswith(below)]
+                nodes = {id(find(node)): node for shape in dims for node in shape if node.size == size}
+                if len(nodes) == 1:
+                    self.bind(mine[1], mine[2], *nodes.values(), mine[3])
 
     def _compare(self, left: Origin, right: Origin, place: str) -> None:
         try:
