@@ -78,7 +78,11 @@ def _ceiling(budget: Budget, share: float, results: Sequence[PruneResult]) -> Bu
 
 def _single_channels(result: PruneResult) -> int:
     """Channels of axes that are down to one index: the next structure does not count them. (Blocks it does.)"""
-    sizes = result.plan.sizes
-    axes = [axis for axis in result.structure.axes if axis.role != "blocks" and sizes[axis.name] == 1]
-    terms = channel_terms(axes, result.structure.homes)
-    return sum(term.coefficient * prod(sizes[name] for name in term.axes) for term in terms)
+    structure, sizes = result.structure, result.plan.sizes
+    chosen = [axis for axis in structure.axes if axis.chosen]
+    terms = channel_terms(structure.axes, structure.homes)
+    return sum(
+        prod(sizes[name] for name in term.axes)
+        for axis, term in zip(chosen, terms, strict=True)
+        if axis.role != "blocks" and sizes[axis.name] == 1
+    )

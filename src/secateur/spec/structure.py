@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -213,13 +213,19 @@ def homes_of(tensors: Mapping[str, TensorSpec], blocks: Sequence[Block]) -> dict
 
 
 def channel_terms(axes: Iterable[Axis], homes: Mapping[str, str]) -> tuple[Term, ...]:
-    """The cost `channels`: indices of the chosen axes, counted per parent index where an axis has a parent, and not at
-    all when the block leaves that is the axis's home."""
+    """The cost `channels`: indices of the chosen axes; once for each index of a parent that is not itself chosen, and not
+    at all when the block leaves that is the axis's home."""
+    axes = tuple(axes)
+    chosen = {axis.name for axis in axes if axis.chosen}
     return tuple(
-        Term(1, tuple(name for name in (homes.get(axis.name), axis.within, axis.name) if name is not None))
+        Term(1, tuple(name for name in (homes.get(axis.name), _parent(axis, chosen), axis.name) if name is not None))
         for axis in axes
         if axis.chosen
     )
+
+
+def _parent(axis: Axis, chosen: Collection[str]) -> str | None:
+    return None if axis.within in chosen else axis.within
 
 
 def shape_of(tensor: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:

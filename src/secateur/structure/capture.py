@@ -7,19 +7,20 @@ arithmetic; a model that looks at values is run on real tensors instead. The use
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import multi_head_attention_forward, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from secateur.spec import TraceError
+from secateur.structure.attributes import remember_origins
 from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
 from secateur.structure.lists import remove_children
@@ -127,7 +128,7 @@ def _capture_on(
         recorder.number(leaf) for leaf in tree_flatten(given)[0] if isinstance(leaf, torch.Tensor)
     ]
     recorder.made.update(recorder.program.named, recorder.program.inputs)
-    _remember_attributes(copy)
+    remember_origins(copy, model)
     output = _run(copy, given, recorder, device)
     recorder.program.outputs = [recorder.number(leaf) for leaf in tensors_in(output)]
     return recorder.program
@@ -157,27 +158,6 @@ def first_tensor(values: Any) -> torch.Tensor | None:
     return next((leaf for leaf in tree_flatten(values)[0] if isinstance(leaf, torch.Tensor)), None)
 
 
-def _remember_attributes(model: nn.Module) -> None:
-    """Let the integers in the copy's attributes remember the attribute they came from."""
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if type(value) is int and value > 1:
-                vars(module)[name] = SizeInt(value, ("attribute", path, name, None))
-            elif isinstance(value, tuple | list) and _is_sizes(value):
-                vars(module)[name] = type(value)(_remember_items(path, name, value))
-
-
-def _is_sizes(values: Sequence[Any]) -> bool:
-    return type(values) in (tuple, list, torch.Size) and any(type(item) is int and item > 1 for item in values)
-
-
-def _remember_items(path: str, name: str, values: Sequence[Any]) -> list[Any]:
-    return [
-        SizeInt(item, ("attribute", path, name, index)) if type(item) is int and item > 1 else item
-        for index, item in enumerate(values)
-    ]
-
-
 def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.device) -> Any:
     with ExitStack() as stack:
         stack.enter_context(_quiet_randomness(device))
@@ -189,6 +169,7 @@ def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.de
         stack.enter_context(recorder)
         output = call_model(model, inputs)
     recorder.program.equalities = recorder.ledger.equalities
+    recorder.program.differences = recorder.ledger.differences
     recorder.program.number_uses = recorder.ledger.number_uses
     return output
 
@@ -340,7 +321,7 @@ class _Recorder(TorchDispatchMode):
 def _is_watched(func: Any, args: Any) -> bool:
     if func in SCALED:
         return any(isinstance(value, SizeFloat | SizeInt) for value in args)
-    return func in WATCHED or func is scaled_dot_product_attention
+    return func in WATCHED or func in (scaled_dot_product_attention, multi_head_attention_forward)
 
 
 class _Calls(TorchFunctionMode):

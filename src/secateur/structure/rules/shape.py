@@ -253,8 +253,8 @@ def _moved(op: Op) -> list[int]:
 
 @rule("aten::unfold")
 def unfold(t: Tracker, op: Op) -> Dims:
-    dims, dim = list(t.of(op, 0)), op.args[1]
-    shape = t.shape(op.outputs[0])
+    dims, shape = list(t.of(op, 0)), t.shape(op.outputs[0])
+    dim = op.args[1] % len(dims)
     t.pin(dims[dim], "spatial", "windows are taken along this dimension", op)
     dims[dim] = t.fixed(shape[dim], "spatial", "windows along a dimension", op)
     return [*dims, t.fixed(shape[-1], "spatial", "entries of a window", op)]
