@@ -20,8 +20,8 @@ ALLOCATORS: Registry[Allocator] = Registry("allocators")
 
 @ALLOCATORS.register("uniform", "the same share of every axis, and of the blocks")
 def uniform(fit: Fit) -> list[int]:
-    """The largest common keep ratio that fits, then single steps back, the axes that lost most first. Of the blocks, the
-    least important go first."""
+    """The largest common keep ratio that fits, then single steps back, the axes that lost most first. Of the blocks
+    that share stays, the most important ones."""
     ratios = sorted({share for knob in fit.knobs for share in knob.shares.tolist()})
     low, high = 0, len(ratios) - 1
     while low < high:
@@ -85,6 +85,4 @@ def adaptive(fit: Fit) -> list[int]:
 
 
 def _at_strength(fit: Fit, strength: float) -> list[int]:
-    return [
-        knob.step_at(1 - min(0.99, strength * share)) for knob, share in zip(fit.knobs, fit.shares, strict=True)
-    ]
+    return [knob.step_at(1 - min(0.99, strength * share)) for knob, share in zip(fit.knobs, fit.shares, strict=True)]

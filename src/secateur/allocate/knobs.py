@@ -45,8 +45,8 @@ class Knob:
     loss: Floats
     """Score lost per removed index in the step from `levels[i + 1]` down to `levels[i]`; never rises with i."""
     shares: Floats
-    """The share of the whole that each level stands for: of an axis its kept share; a block is gone at 0, and stays from
-    the share on at which it is among the most important of all blocks."""
+    """The share of the whole that each level stands for: of an axis its kept share; a block is gone at 0, and stays
+    from the share on at which it is among the most important of all blocks."""
 
     @property
     def full(self) -> int:
@@ -82,7 +82,8 @@ def make_knobs(structure: Structure, scores: Scores, limits: Limits) -> list[Kno
 
 
 def _switches(structure: Structure, scores: Scores) -> list[Knob]:
-    found = {block.axis: float(scores.values[block.axis][0]) for block in structure.blocks if block.axis in scores.values}
+    scored = [block.axis for block in structure.blocks if block.axis in scores.values]
+    found = {axis: float(scores.values[axis][0]) for axis in scored}
     ranked = sorted(found, key=lambda axis: -found[axis])  # of equal ones the earlier block stays
     return [
         Knob(((axis, 1),), np.array([0, 1]), np.array([found[axis]]), np.array([0.0, (rank + 1) / len(ranked)]))

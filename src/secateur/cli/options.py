@@ -89,7 +89,7 @@ class CutOptions(Common):
     )
     granularity: Annotated[
         list[str],
-        Option(metavar="KIND", help="Cut this kind of axes alone: channels, heads, head_width, blocks, ...; repeatable."),
+        Option(metavar="KIND", help="Cut these kinds alone: channels, heads, head_width, blocks, ...; repeatable."),
     ] = field(default_factory=list)
 
 

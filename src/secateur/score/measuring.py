@@ -42,8 +42,9 @@ def measure(
     blocks = [block for block in structure.blocks if block.axis in names]
     copy = private_copy(model).eval()
     traced: Traced | None = None
-    batches = 0
-    for batches, (inputs, labels) in enumerate(_batches(data), 1):
+    empty = True
+    for inputs, labels in _batches(data):
+        empty = False
         if needs & ACTIVATIONS:
             traced = traced if traced is not None else trace_program(model, inputs)
             _watch(copy, traced, structure, axes, inputs, labels, needs, found)
@@ -52,7 +53,7 @@ def measure(
                 call_model(copy, inputs)
         if needs & GRADIENTS:
             _differentiate(copy, structure, axes, inputs, labels, needs, found)
-    if not batches:
+    if empty:
         raise ScoreError("the data holds no batch; give a loader that yields at least one")
     _add_up_ranks(found)
     return found

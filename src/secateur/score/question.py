@@ -107,9 +107,9 @@ class Question:
 
         Per axis and member: the sum of `elements(weight)` over everything else, to the given power, divided by its
         mean over the axis, because members differ in size; then the mean over the members. `weights` gives a member
-        in place of the plain tensor, `normalise(sums, elements per index)` replaces the division. The members of a block
-        are all weights inside; their sums are divided by their number of elements, and the mean over the members by its
-        mean over the blocks.
+        in place of the plain tensor, `normalise(sums, elements per index)` replaces the division. The members of a
+        block are all weights inside; their sums are divided by their number of elements, and the mean over the members
+        by its mean over the blocks.
         """
         sums: dict[str, list[torch.Tensor]] = {axis.name: [] for axis in self.axes}
         wanted = {axis.name: axis for axis in self.axes}

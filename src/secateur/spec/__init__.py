@@ -19,7 +19,19 @@ from secateur.spec.plan import Plan
 from secateur.spec.registry import Registry
 from secateur.spec.run import RunRecord, Verification
 from secateur.spec.scores import Scores
-from secateur.spec.structure import Attribute, Axis, Block, NormAfter, Pin, Rescale, Structure, TensorSpec, Term, Tie
+from secateur.spec.structure import (
+    Attribute,
+    Axis,
+    Block,
+    NormAfter,
+    Pin,
+    Rescale,
+    Row,
+    Structure,
+    TensorSpec,
+    Term,
+    Tie,
+)
 
 __all__ = [
     "SPARSITY",
@@ -39,6 +51,7 @@ __all__ = [
     "Registry",
     "RegistryError",
     "Rescale",
+    "Row",
     "RunRecord",
     "SchemaError",
     "ScoreError",

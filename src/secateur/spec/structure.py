@@ -118,6 +118,17 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A list in the model's Python, `module.name`, with an entry for each child of a `Sequential` or `ModuleList`."""
+
+    module: str
+    name: str
+    """Attribute; `config.layer_types` for one of an object that the module holds."""
+    list: str
+    """Path of the `Sequential` or `ModuleList`."""
+
+
+@dataclass(frozen=True)
 class Term:
     """`coefficient` times the sizes of `axes` (with repetition)."""
 
@@ -145,6 +156,7 @@ class Structure(Record):
     """Weight -> the dimension over which its product with activations reduces: its columns."""
     blocks: tuple[Block, ...] = ()
     """In the order in which they run."""
+    rows: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
     schema_version: int = 1
 
@@ -213,8 +225,8 @@ def homes_of(tensors: Mapping[str, TensorSpec], blocks: Sequence[Block]) -> dict
 
 
 def channel_terms(axes: Iterable[Axis], homes: Mapping[str, str]) -> tuple[Term, ...]:
-    """The cost `channels`: indices of the chosen axes; once for each index of a parent that is not itself chosen, and not
-    at all when the block leaves that is the axis's home."""
+    """The cost `channels`: indices of the chosen axes; once for each index of a parent that is not itself chosen, and
+    not at all when the block leaves that is the axis's home."""
     axes = tuple(axes)
     chosen = {axis.name for axis in axes if axis.chosen}
     return tuple(

@@ -21,10 +21,7 @@ _MOST_NESTED = 3
 
 def remember_origins(copy: nn.Module, original: nn.Module) -> None:
     """Let the integers in the copy's attributes remember the attribute they came from."""
-    foreign = {id(holder) for _, _, holder in _holders(original)}
-    for path, prefix, holder in _holders(copy):
-        if id(holder) in foreign:
-            continue  # an object that refuses to be copied is the user's own
+    for path, prefix, holder in own_holders(copy, original):
         held = vars(holder)
         for name, value in list(held.items()):
             key = f"{prefix}{name}"
@@ -32,6 +29,13 @@ def remember_origins(copy: nn.Module, original: nn.Module) -> None:
                 held[name] = SizeInt(value, ("attribute", path, key, None))
             elif isinstance(value, tuple | list) and _is_sizes(value):
                 held[name] = type(value)(_remembered(path, key, value))
+
+
+def own_holders(copy: nn.Module, original: nn.Module) -> Iterator[tuple[str, str, Any]]:
+    """(module path, prefix of the attribute's name, object) for each module and configuration object of the copy; not
+    for one that refuses to be copied: it is the user's own."""
+    foreign = {id(holder) for _, _, holder in _holders(original)}
+    return (found for found in _holders(copy) if id(found[2]) not in foreign)
 
 
 def read_attribute(model: nn.Module, key: Key) -> int:
@@ -58,7 +62,7 @@ def write_attribute(model: nn.Module, key: Key, size: int) -> None:
 
 
 def _holders(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
-    """(module path, prefix of the attribute's name, object) for each module and configuration object, each once."""
+    """As `own_holders`, each once."""
     seen: set[int] = set()
     for path, module in model.named_modules():
         yield path, "", module

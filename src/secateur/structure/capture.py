@@ -7,7 +7,7 @@ arithmetic; a model that looks at values is run on real tensors instead. The use
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -23,12 +23,13 @@ from secateur.spec import TraceError
 from secateur.structure.attributes import remember_origins
 from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
-from secateur.structure.lists import remove_children
 from secateur.structure.program import BlockCall, Call, Op, Program, Ref, refs
+from secateur.structure.rows import watch_lists
 from secateur.structure.sizeint import Ledger, Origin, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
 from secateur.structure.sizes import SCALED, SUMMED, WATCHED
 
 Inputs = tuple[Any, ...] | dict[str, Any]
+Change = Callable[[nn.Module], object]
 
 _COUNTS = (torch.Tensor.numel, torch.Tensor.nelement, torch.numel)
 _SHAPE_GETTER = torch.Tensor.shape.__get__  # pyright: ignore[reportAttributeAccessIssue]
@@ -68,18 +69,18 @@ def capture_with_values(model: nn.Module, inputs: Inputs, *, train: bool = False
     return _demand_capture(model, inputs, _device_of(model), train=train)
 
 
-def capture_without(model: nn.Module, inputs: Inputs, device: torch.device, blocks: Collection[str]) -> Program:
-    """The eval-mode program on this device of the model when it has lost these children of its lists; raises TraceError
-    when its forward fails."""
-    return _demand_capture(model, inputs, device, train=False, without=blocks)
+def capture_changed(model: nn.Module, inputs: Inputs, device: torch.device, change: Change) -> Program:
+    """The eval-mode program on this device of a copy of the model after this change; raises TraceError when its forward
+    fails."""
+    return _demand_capture(model, inputs, device, train=False, change=change)
 
 
 def _demand_capture(
-    model: nn.Module, inputs: Inputs, device: torch.device, *, train: bool, without: Collection[str] = ()
+    model: nn.Module, inputs: Inputs, device: torch.device, *, train: bool, change: Change | None = None
 ) -> Program:
     forget_cached(model)
     try:
-        return _capture_on(model, inputs, device, train=train, without=without)
+        return _capture_on(model, inputs, device, train=train, change=change)
     except TraceError:
         raise
     except Exception as error:
@@ -108,7 +109,7 @@ def _forward_failed(model: nn.Module, error: Exception) -> TraceError:
 
 
 def _capture_on(
-    model: nn.Module, inputs: Inputs, device: torch.device, *, train: bool, without: Collection[str] = ()
+    model: nn.Module, inputs: Inputs, device: torch.device, *, train: bool, change: Change | None = None
 ) -> Program:
     on_meta = device.type == "meta"
     twins: dict[int, torch.Tensor] = {}
@@ -119,7 +120,8 @@ def _capture_on(
         return twins[id(tensor)]
 
     copy = clone_with(model, substitute).train(train)
-    remove_children(copy, without)
+    if change is not None:
+        change(copy)
     given = tree_map(lambda leaf: _input_like(leaf, device) if isinstance(leaf, torch.Tensor) else leaf, inputs)
     recorder = _Recorder(device)
     for twin in named_tensors(copy):
@@ -129,6 +131,7 @@ def _capture_on(
     ]
     recorder.made.update(recorder.program.named, recorder.program.inputs)
     remember_origins(copy, model)
+    recorder.program.lists = list(watch_lists(copy, model, recorder.program.ops))
     output = _run(copy, given, recorder, device)
     recorder.program.outputs = [recorder.number(leaf) for leaf in tensors_in(output)]
     return recorder.program

@@ -9,19 +9,21 @@ one before, without the operators of those blocks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
-from secateur.spec import Pin, TraceError
+from secateur.spec import Pin, Row, TraceError
 from secateur.structure.algebra import Node, atoms, factors, find, parts
 from secateur.structure.flow import Flow, difference
+from secateur.structure.lists import remove_children
 from secateur.structure.program import BlockCall, Op, Program, refs
+from secateur.structure.rows import find_rows
 from secateur.structure.tracker import Tracker
 
-Shorten = Callable[[Collection[str]], Program]
-"""From paths of blocks to the program of the model without them; raises TraceError where its forward fails."""
+Recapture = Callable[[Callable[[nn.Module], object]], Program]
+"""From a change of the model to the program of a copy of it after the change; raises TraceError where that fails."""
 
 
 @dataclass
@@ -38,13 +40,26 @@ class ResidualBlock:
         """Of the module."""
         return self.call.path
 
+    @property
+    def list(self) -> str:
+        """Path of the `Sequential` or `ModuleList`."""
+        return self.path.rpartition(".")[0]
+
     def holds(self, other: ResidualBlock) -> bool:
         """Whether the other one is inside."""
         return other.path.startswith(f"{self.path}.")
 
 
-def find_blocks(model: nn.Module, program: Program, tracker: Tracker, shorten: Shorten) -> list[ResidualBlock]:
-    """The residual blocks of a program that the tracker has just run, in order; pinned where they cannot leave.
+@dataclass(frozen=True)
+class Depth:
+    """The residual blocks of a program, in the order in which they run, and the lists with an entry for each."""
+
+    blocks: tuple[ResidualBlock, ...] = ()
+    rows: tuple[Row, ...] = ()
+
+
+def find_depth(model: nn.Module, program: Program, tracker: Tracker, recapture: Recapture) -> Depth:
+    """The residual blocks of a program that the tracker has just run; pinned where they cannot leave.
 
     Where blocks hold others, the inner ones that can leave are found, else the outer one.
     """
@@ -52,16 +67,21 @@ def find_blocks(model: nn.Module, program: Program, tracker: Tracker, shorten: S
     first = {call.path: call for call in reversed(program.blocks)}
     found = [ResidualBlock(call, _feature_dim(call, tracker)) for call in first.values() if _adds(call, tracker)]
     if not found:
-        return []
-    flow, shared = Flow(program), _shared(model)
+        return Depth()
+    flow, shared, rows = Flow(program), _shared(model), dict(find_rows(model, program))
     for block in found:
-        block.pin = _reason(block, flow, runs[block.path], shared)
-    return sorted(_grain(found, model, program, shorten), key=lambda block: block.call.start)
+        block.pin = _reason(block, flow, runs[block.path], shared) or _bound_by_row(block, rows)
+
+    def shorter(gone: Sequence[ResidualBlock]) -> Program:
+        return recapture(lambda copy: remove_children(copy, [block.path for block in gone], tuple(rows)))
+
+    kept = _grain(found, lambda blocks: _try_without(_walked(blocks, model), program, shorter))
+    blocks = tuple(sorted(kept, key=lambda block: block.call.start))
+    lists = {block.list for block in blocks if block.pin is None}
+    return Depth(blocks, tuple(row for row in rows if row.list in lists))
 
 
-def _grain(
-    found: list[ResidualBlock], model: nn.Module, program: Program, shorten: Shorten
-) -> list[ResidualBlock]:
+def _grain(found: list[ResidualBlock], judge: Callable[[Sequence[ResidualBlock]], None]) -> list[ResidualBlock]:
     """Of blocks inside one another the innermost that can leave; of those that cannot, the outermost."""
     free: list[ResidualBlock] = []
     waiting = list(found)
@@ -69,7 +89,7 @@ def _grain(
         innermost = [block for block in waiting if not any(block.holds(other) for other in waiting)]
         waiting = [block for block in waiting if block not in innermost]
         able = [block for block in innermost if block.pin is None and not any(block.holds(other) for other in free)]
-        _try_without([block for block in able if not _is_in_sequence(block, model)], program, shorten)
+        judge(able)
         free += [block for block in able if block.pin is None]
     held = [block for block in found if block.pin is not None]
     beside = [block for block in held if not any(block.holds(other) or other.holds(block) for other in free)]
@@ -156,35 +176,47 @@ def _reason(block: ResidualBlock, flow: Flow, runs: int, shared: Iterable[Sequen
     return None if problem is None else Pin("entangled", problem, block.path)
 
 
-def _is_in_sequence(block: ResidualBlock, model: nn.Module) -> bool:
-    """Whether it ran as a part of a `Sequential`, which runs with any number of parts."""
-    parent = block.path.rpartition(".")[0]
-    return block.call.caller == parent and type(model.get_submodule(parent)).forward is nn.Sequential.forward
+def _bound_by_row(block: ResidualBlock, rows: Mapping[Row, bool]) -> Pin | None:
+    for row, alone in rows.items():
+        if row.list == block.list and not alone:
+            return Pin("entangled", f"entries of {row.name} are read for the block, and for more", block.path)
+    return None
 
 
-def _try_without(blocks: Sequence[ResidualBlock], program: Program, shorten: Shorten) -> None:
+def _walked(blocks: Iterable[ResidualBlock], model: nn.Module) -> list[ResidualBlock]:
+    """Those that code of the model's own ran; a `Sequential` that runs as such does so with any number of parts."""
+
+    def is_in_sequence(block: ResidualBlock) -> bool:
+        forward = type(model.get_submodule(block.list)).forward
+        return block.call.caller == block.list and forward is nn.Sequential.forward
+
+    return [block for block in blocks if not is_in_sequence(block)]
+
+
+def _try_without(
+    blocks: Sequence[ResidualBlock], program: Program, shorter: Callable[[Sequence[ResidualBlock]], Program]
+) -> None:
     """Pin the blocks of the lists of which no block can be taken out without changing what the others do.
 
     The first of a list is taken out, so that all others move up. All lists are tried at once, which mostly succeeds,
     and one by one where that fails, unless the model looks at values: then each try takes the time of a real forward.
     """
+
+    def problem_without(gone: Sequence[ResidualBlock]) -> str | None:
+        try:
+            return difference(program, [block.call for block in gone], shorter(gone))
+        except TraceError as error:
+            return f"the forward fails: {error}"
+
     lists: dict[str, list[ResidualBlock]] = {}
     for block in blocks:
-        lists.setdefault(block.path.rpartition(".")[0], []).append(block)
+        lists.setdefault(block.list, []).append(block)
     groups = list(lists.values())
-    problem = _problem([own[0] for own in groups], program, shorten) if groups else None
+    problem = problem_without([own[0] for own in groups]) if groups else None
     if problem is None:
         return
     for own in groups:
         if len(groups) > 1 and program.device.type == "meta":
-            problem = _problem(own[:1], program, shorten)
+            problem = problem_without(own[:1])
         for block in own if problem is not None else ():
             block.pin = Pin("entangled", f"without {own[0].path}, {problem}", block.path)
-
-
-def _problem(gone: Sequence[ResidualBlock], program: Program, shorten: Shorten) -> str | None:
-    calls = [block.call for block in gone]
-    try:
-        return difference(program, calls, shorten([call.path for call in calls]))
-    except TraceError as error:
-        return f"the forward fails: {error}"

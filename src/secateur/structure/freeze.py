@@ -12,7 +12,7 @@ from secateur.spec.expr import Concat, Expr, Product
 from secateur.spec.structure import Role, channel_terms, holder, homes_of
 from secateur.structure.algebra import Node, atoms, factors, find, parts
 from secateur.structure.clone import NamedTensor
-from secateur.structure.depth import ResidualBlock
+from secateur.structure.depth import Depth, ResidualBlock
 from secateur.structure.families import parent_of, roles_of
 from secateur.structure.polynomial import Polynomial, product, size_polynomial
 from secateur.structure.rescale import Scale
@@ -36,7 +36,7 @@ class Found:
     """Of the eval program alone."""
     norms: tuple[NormAfter, ...]
     reads: Mapping[str, int]
-    blocks: tuple[ResidualBlock, ...]
+    depth: Depth
 
 
 def fingerprint(tensors: Iterable[NamedTensor]) -> str:
@@ -53,9 +53,9 @@ def freeze(found: Found) -> Structure:
     named = Names(found.tracker.named)
     roles, reach = roles_of(found.tracker), _Reach(found)
     axes = [_axis(node, name, roles, found.tracker, reach, named) for node, name in named.items()]
-    axes += [Axis(_block_axis(block), 1, "blocks", block.pin) for block in found.blocks]
+    axes += [Axis(_block_axis(block), 1, "blocks", block.pin) for block in found.depth.blocks]
     tensors = _tensors(found, named)
-    blocks = tuple(Block(_block_axis(block), block.path, block.dim) for block in found.blocks)
+    blocks = tuple(Block(_block_axis(block), block.path, block.dim) for block in found.depth.blocks)
     return Structure(
         model=found.model,
         fingerprint=fingerprint(found.tensors),
@@ -68,6 +68,7 @@ def freeze(found: Found) -> Structure:
         norms=found.norms,
         reads=found.reads,
         blocks=blocks,
+        rows=found.depth.rows,
         notes=tuple(found.tracker.notes),
     )
 
@@ -246,7 +247,7 @@ Costing = tuple[int, Sequence[Node], tuple[str, ...]]
 
 
 def _costs(found: Found, named: Names) -> dict[str, tuple[Term, ...]]:
-    dims, home = found.tracker.named, _Home(found.blocks)
+    dims, home = found.tracker.named, _Home(found.depth.blocks)
     held = [item for item in found.tensors if item.kind != "attribute"]
     params = [item.name for item in held if item.kind == "parameter"]
     return {
@@ -265,9 +266,7 @@ class _Home:
     def __init__(self, blocks: Iterable[ResidualBlock]) -> None:
         free = [block for block in blocks if block.pin is None]
         self.modules = {block.path: _block_axis(block) for block in free}
-        self.ops = {
-            number: _block_axis(block) for block in free for number in range(block.call.start, block.call.stop)
-        }
+        self.ops = {number: _block_axis(block) for block in free for number in range(block.call.start, block.call.stop)}
 
     def of_tensor(self, name: str) -> tuple[str, ...]:
         axis = holder(name, self.modules)

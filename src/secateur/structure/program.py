@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,26 @@ class BlockCall:
     """Path of the module whose forward called it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """That the code read entry `index` when `position` operators had run."""
+
+    index: int
+    position: int
+    in_order: bool
+    """Whether it was an iteration that came to it, else the code picked it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListReads:
+    """What was read of a list in an attribute, `module.name`."""
+
+    module: str
+    name: str
+    length: int
+    reads: Sequence[Read]
+
+
 @dataclass(slots=True)
 class Program:
     """Everything that one forward did."""
@@ -67,6 +87,7 @@ class Program:
     ops: list[Op] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     blocks: list[BlockCall] = field(default_factory=list)
+    lists: list[ListReads] = field(default_factory=list)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     """Shape of each tensor, by number."""
     dtypes: list[torch.dtype] = field(default_factory=list)

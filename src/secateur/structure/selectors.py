@@ -105,9 +105,7 @@ def _matched(structure: Structure, model: nn.Module, selectors: Iterable[Selecto
     return found
 
 
-def _axes_of_selector(
-    structure: Structure, model: nn.Module, selector: Selector, blocks_of: BlocksOf
-) -> Iterable[str]:
+def _axes_of_selector(structure: Structure, model: nn.Module, selector: Selector, blocks_of: BlocksOf) -> Iterable[str]:
     if isinstance(selector, str) and selector in structure.axis:
         return [selector]
     if isinstance(selector, str) and selector in get_args(Role):

@@ -13,9 +13,9 @@ from secateur.spec import Structure, TraceError
 from secateur.structure import algebra
 from secateur.structure.algebra import Node
 from secateur.structure.attributes import read_attribute
-from secateur.structure.capture import Inputs, capture, capture_with_values, capture_without, normalise_inputs
+from secateur.structure.capture import Inputs, capture, capture_changed, capture_with_values, normalise_inputs
 from secateur.structure.clone import named_tensors
-from secateur.structure.depth import find_blocks
+from secateur.structure.depth import find_depth
 from secateur.structure.freeze import Found, freeze
 from secateur.structure.modules import bind_modules, bind_operators
 from secateur.structure.polynomial import Polynomial
@@ -74,7 +74,7 @@ def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False
         activations,
         tuple(find_norms(program)),
         find_reads(program),
-        tuple(find_blocks(model, program, tracker, lambda paths: capture_without(model, inputs, program.device, paths))),
+        find_depth(model, program, tracker, lambda change: capture_changed(model, inputs, program.device, change)),
     )
     return Traced(freeze(found), program, tracker)
 

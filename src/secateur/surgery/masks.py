@@ -22,8 +22,8 @@ def structured_masks(model: nn.Module, plan: Plan) -> dict[str, torch.Tensor]:
     """
     if plan.removed_blocks:
         raise PlanError(
-            f"the plan removes {len(plan.removed_blocks)} blocks ({plan.removed_blocks[0].module}, ...), which masks of "
-            "zeros cannot say; use secateur.masked for a while, or secateur.shrink"
+            f"the plan removes {len(plan.removed_blocks)} blocks ({plan.removed_blocks[0].module}, ...), which zeros "
+            "cannot say; use secateur.shrink, or secateur.masked for a while"
         )
     return _masks(model, plan)
 
@@ -51,8 +51,8 @@ def _is_direction(name: str, plan: Plan) -> bool:
 
 @contextmanager
 def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
-    """The model with zeros where the plan cuts, for the length of the block; the weights come back as they were. Residual
-    blocks that leave pass their input on.
+    """The model with zeros where the plan cuts, for the length of the block; the weights come back as they were.
+    Residual blocks that leave pass their input on.
 
     Equals the shrunk model wherever zeros can say the same: not under norms that compute statistics over a cut axis.
     """

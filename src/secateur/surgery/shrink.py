@@ -29,7 +29,7 @@ def shrink(model: nn.Module, plan: Plan) -> nn.Module:
     made = {id(found.tensor): _shrunk(found, plan) for found in _staying(tensors, plan)}
     small = clone_with(model, lambda tensor: made.get(id(tensor), tensor))
     set_attributes(small, plan)
-    remove_children(small, [block.module for block in plan.removed_blocks])
+    _remove_blocks(small, plan)
     return small
 
 
@@ -43,7 +43,7 @@ def shrink_(model: nn.Module, plan: Plan) -> nn.Module:
             found.tensor.data = _shrunk(found, plan)
             found.tensor.grad = None
     set_attributes(model, plan)
-    remove_children(model, [block.module for block in plan.removed_blocks])
+    _remove_blocks(model, plan)
     return model
 
 
@@ -51,6 +51,10 @@ def _staying(tensors: list[NamedTensor], plan: Plan) -> Iterator[NamedTensor]:
     """Tensors that do not leave with a block."""
     leaving = {block.module: block.axis for block in plan.removed_blocks}
     return (found for found in tensors if holder(found.name, leaving) is None)
+
+
+def _remove_blocks(model: nn.Module, plan: Plan) -> None:
+    remove_children(model, [block.module for block in plan.removed_blocks], plan.structure.rows)
 
 
 def check_fits(tensors: list[NamedTensor], structure: Structure) -> None:

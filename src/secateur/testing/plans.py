@@ -11,8 +11,8 @@ from secateur.spec.plan import Indices
 def random_plan(
     structure: Structure, seed: int, *, only_chosen: bool = False, share: float = 0.8, least: int = 1
 ) -> Plan:
-    """A plan that cuts about `share` of the axes to random counts, and removes half as many of the blocks; tied axes keep
-    their ratio.
+    """A plan that cuts about `share` of the axes to random counts, and removes half as many of the blocks; tied axes
+    keep their ratio.
 
     only_chosen: leave the axes alone that are not pruned by default. least: indices that every axis keeps.
     """

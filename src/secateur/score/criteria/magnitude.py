@@ -82,8 +82,8 @@ def l2_folded(question: Question) -> dict[str, torch.Tensor]:
     "lamp", "squared l2 score over the sum of those not smaller on the axis: adapts to each layer by itself"
 )
 def lamp(question: Question) -> dict[str, torch.Tensor]:
-    """Layer-adaptive Sparsity for the Magnitude-based Pruning, 2021, eq. 4, on groups in place of single weights. Blocks get no
-    score: they stand beside no others on an axis."""
+    """Layer-adaptive Sparsity for the Magnitude-based Pruning, 2021, eq. 4, on groups in place of single weights.
+    Blocks get no score: they stand beside no others on an axis."""
     return {axis: _lamp(values**2) for axis, values in l2(replace(question, blocks=())).items()}
 
 
