@@ -125,7 +125,7 @@ def prune(
     structure = restrict(
         schemed, model, ignore=settings.ignore, targets=settings.targets, granularity=settings.granularity
     )
-    _demand_something_to_cut(structure)
+    _demand_something_to_cut(structure, settings.granularity)
     by_member = settings.merge != "score"
     scores = score(model, structure, criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed)
     plan = allocate(
@@ -167,10 +167,11 @@ def _shares(settings: PruneConfig, model: nn.Module, structure: Structure) -> Ma
     return shares_from_entropies(layer_entropies(model, structure))
 
 
-def _demand_something_to_cut(structure: Structure) -> None:
+def _demand_something_to_cut(structure: Structure, granularity: str | Sequence[str]) -> None:
     if any(axis.chosen for axis in structure.axes):
         return
-    reasons = sorted({axis.pin.detail for axis in structure.axes if axis.pin is not None})
+    meant = [axis for axis in structure.axes if not granularity or axis.role in granularity]
+    reasons = sorted({axis.pin.detail for axis in meant if axis.pin is not None})
     raise SecateurError(f"nothing in {structure.model} can be cut: {'; '.join(reasons[:4]) or 'it has no parameters'}")
 
 

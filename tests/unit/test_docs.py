@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ import secateur as sc
 from secateur.cli.app import VERBS
 from secateur.spec import UNITS
 from secateur.spec.run import METRICS
+from secateur.spec.structure import Role
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -81,6 +83,10 @@ def test_the_glossary_has_every_metric_unit_and_reason_code() -> None:
     assert {"output", "input", "indexed", "operator", "size-in-code"} <= codes
     missing = [term for term in [*codes, *UNITS, *METRICS] if f"`{term}`" not in GLOSSARY]
     assert missing == []
+
+
+def test_the_glossary_has_every_role() -> None:
+    assert [role for role in get_args(Role) if f"`{role}`" not in GLOSSARY] == []
 
 
 def test_links_lead_somewhere() -> None:

@@ -105,6 +105,7 @@ def _summary(structure: Structure, opened: Opened) -> dict[str, Any]:
         "prunable_axes": len(structure.prunable),
         "prunable_share": structure.prunable_share(),
         "chosen": dict(Counter(axis.role for axis in chosen)),
+        "on_request": dict(Counter(axis.role for axis in structure.prunable if not axis.chosen)),
         "whole": [_reason(code, axes) for code, axes in _by_code(structure).items()],
         "ties": [{"axes": [name for name, _ in tie.members], "reason": tie.reason} for tie in structure.ties],
         "notes": list(structure.notes),
@@ -137,20 +138,23 @@ def _reason(code: str, axes: list[tuple[Axis, Pin]]) -> dict[str, Any]:
 
 def _text(summary: dict[str, Any], structure: Structure, *, why: bool) -> str:
     keys = ("param_count", "macs", "size_bytes", "activation_bytes")
-    roles = ", ".join(f"{count} {role}" for role, count in summary["chosen"].items()) or "none"
     lines = [
         f"{summary['model']} ({summary['class']})",
         table([(key, shown(summary[key])) for key in keys]),
         "",
         f"{summary['axes']} axes, {summary['prunable_axes']} may be cut; {summary['prunable_share']:.1%} of the "
         "parameters touch one of these",
-        f"cut by default: {roles}",
+        f"cut by default: {_counted(summary['chosen'])}; on request (--granularity): {_counted(summary['on_request'])}",
     ]
     lines += [f"tied: {_few(tie['axes'])}: {tie['reason']}" for tie in summary["ties"]]
     lines += ["", "what stays whole, and why:"] if summary["whole"] else []
     lines += [_every(axis, pin) for axis, pin in _whole(structure)] if why else _grouped(summary["whole"])
     lines += [f"note: {text}" for text in summary["notes"]]
     return "\n".join(lines)
+
+
+def _counted(roles: dict[str, int]) -> str:
+    return ", ".join(f"{count} {role}" for role, count in roles.items()) or "none"
 
 
 def _few(names: list[str]) -> str:

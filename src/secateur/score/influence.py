@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from secateur.score.statistics import Statistics
 from secateur.spec import Block
@@ -15,22 +16,21 @@ from secateur.structure.capture import first_tensor
 
 
 @contextmanager
-def watching_blocks(model: nn.Module, blocks: Sequence[Block], found: Statistics) -> Iterator[None]:
+def watching_blocks(model: nn.Module, blocks: Sequence[Block], found: Statistics) -> Generator[None]:
     """Add up the cosine between the input and the output of each block, over all samples and positions
     (`cosine/axis`), and their number (`positions/axis`)."""
 
-    def look(block: Block, given: torch.Tensor | None, made: torch.Tensor | None) -> None:
-        if given is not None and made is not None:
-            cosines = torch.cosine_similarity(given.to(torch.float64), made.to(torch.float64), dim=block.dim)
-            found.add(f"cosine/{block.axis}", cosines.sum())
-            found.add(f"positions/{block.axis}", torch.tensor(float(cosines.numel())))
+    def watch(block: Block) -> RemovableHandle:
+        def look(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            given, made = first_tensor((args, kwargs)), first_tensor(output)
+            if given is not None and made is not None:
+                cosines = torch.cosine_similarity(given.to(torch.float64), made.to(torch.float64), dim=block.dim)
+                found.add(f"cosine/{block.axis}", cosines.sum())
+                found.add(f"positions/{block.axis}", torch.tensor(float(cosines.numel())))
 
-    def hook_of(block: Block) -> Any:
-        return lambda _, args, kwargs, output: look(block, first_tensor((args, kwargs)), first_tensor(output))
+        return model.get_submodule(block.module).register_forward_hook(look, with_kwargs=True)
 
-    handles = [
-        model.get_submodule(block.module).register_forward_hook(hook_of(block), with_kwargs=True) for block in blocks
-    ]
+    handles = [watch(block) for block in blocks]
     try:
         yield
     finally:

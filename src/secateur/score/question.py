@@ -161,7 +161,10 @@ def _occurs(axis: Axis, spec: TensorSpec) -> bool:
 
 def compared(scores: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Scores of blocks over their mean."""
-    return dict(zip(scores, by_mean(torch.cat(list(scores.values()))).split(1), strict=True)) if scores else {}
+    if not scores:
+        return {}
+    over_mean = by_mean(torch.cat(list(scores.values())))
+    return {axis: over_mean[place : place + 1] for place, axis in enumerate(scores)}
 
 
 def by_mean(member: torch.Tensor) -> torch.Tensor:

@@ -64,8 +64,8 @@ def find_depth(model: nn.Module, program: Program, tracker: Tracker, recapture: 
     Where blocks hold others, the inner ones that can leave are found, else the outer one.
     """
     runs = Counter(call.path for call in program.blocks)
-    first = {call.path: call for call in reversed(program.blocks)}
-    found = [ResidualBlock(call, _feature_dim(call, tracker)) for call in first.values() if _adds(call, tracker)]
+    calls = {call.path: call for call in sorted(program.blocks, key=lambda call: call.start)}
+    found = [ResidualBlock(call, _feature_dim(call, tracker)) for call in calls.values() if _adds(call, tracker)]
     if not found:
         return Depth()
     flow, shared, rows = Flow(program), _shared(model), dict(find_rows(model, program))
@@ -196,10 +196,12 @@ def _walked(blocks: Iterable[ResidualBlock], model: nn.Module) -> list[ResidualB
 def _try_without(
     blocks: Sequence[ResidualBlock], program: Program, shorter: Callable[[Sequence[ResidualBlock]], Program]
 ) -> None:
-    """Pin the blocks of the lists of which no block can be taken out without changing what the others do.
+    """Pin the blocks that cannot be taken out of their list without changing what the others do.
 
-    The first of a list is taken out, so that all others move up. All lists are tried at once, which mostly succeeds,
-    and one by one where that fails, unless the model looks at values: then each try takes the time of a real forward.
+    The first of a list is taken out, so that all others move up: where these do what they did, so they do when any
+    other leaves. Where not, the first may be a special one, so the second is tried. All lists are tried at once, which
+    mostly succeeds, and one by one where that fails, unless the model looks at values: then each try takes the time of
+    a real forward.
     """
 
     def problem_without(gone: Sequence[ResidualBlock]) -> str | None:
@@ -211,12 +213,12 @@ def _try_without(
     lists: dict[str, list[ResidualBlock]] = {}
     for block in blocks:
         lists.setdefault(block.list, []).append(block)
-    groups = list(lists.values())
-    problem = problem_without([own[0] for own in groups]) if groups else None
+    problem = problem_without([own[0] for own in lists.values()]) if lists else None
     if problem is None:
         return
-    for own in groups:
-        if len(groups) > 1 and program.device.type == "meta":
-            problem = problem_without(own[:1])
-        for block in own if problem is not None else ():
-            block.pin = Pin("entangled", f"without {own[0].path}, {problem}", block.path)
+    by_value = program.device.type != "meta"
+    for own in lists.values():
+        reason = problem if by_value or len(lists) == 1 else problem_without(own[:1])
+        special = reason is not None and not by_value and len(own) > 1 and problem_without(own[1:2]) is None
+        for block in own[:1] if special else own:
+            block.pin = None if reason is None else Pin("entangled", f"without {own[0].path}, {reason}", block.path)
