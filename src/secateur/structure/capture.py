@@ -45,6 +45,21 @@ def call_model(model: nn.Module, inputs: Inputs) -> Any:
     return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
 
 
+def call_modules(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
+    """What every module in the model puts out, one after the other, during one forward."""
+    made: list[torch.Tensor] = []
+    handles = [
+        module.register_forward_hook(lambda _, __, output: made.extend(tensors_in(output)))
+        for module in model.modules()
+    ]
+    try:
+        call_model(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return made
+
+
 def capture(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program:
     """The program of one forward, in eval or in train mode; raises TraceError when the forward itself fails."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
@@ -141,7 +156,7 @@ def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.de
         stack.enter_context(as_captured(model))
         stack.enter_context(torch.device(device))
         stack.enter_context(recording(recorder.ledger))
-        stack.enter_context(_module_paths(model, recorder))
+        stack.enter_context(module_paths(model, recorder.stack))
         stack.enter_context(_Calls(recorder))
         stack.enter_context(recorder)
         output = call_model(model, inputs)
@@ -194,12 +209,12 @@ def _quiet_randomness(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _module_paths(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    """Keep the path of the module whose forward runs on the recorder's stack."""
+def module_paths(model: nn.Module, stack: list[str]) -> Iterator[None]:
+    """Keep the path of the module whose forward runs on top of the stack."""
     handles = []
     for path, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, path=path: recorder.stack.append(path)))
-        handles.append(module.register_forward_hook(lambda *_: _pop(recorder.stack), always_call=True))
+        handles.append(module.register_forward_pre_hook(lambda *_, path=path: stack.append(path)))
+        handles.append(module.register_forward_hook(lambda *_: _pop(stack), always_call=True))
     try:
         yield
     finally:
