@@ -7,7 +7,7 @@ arithmetic; a model that looks at values is run on real tensors instead. The use
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -45,6 +45,26 @@ def normalise_inputs(example_inputs: Any) -> Inputs:
 def call_model(model: nn.Module, inputs: Inputs) -> Any:
     """The model's output for normalised inputs."""
     return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+
+
+def call_modules(model: nn.Module, inputs: Inputs, *, but: Collection[str] = ()) -> list[torch.Tensor]:
+    """What every module in the model puts out, one after the other, during one forward.
+
+    but: paths of modules that are left out, with all that is in them.
+    """
+    made: list[torch.Tensor] = []
+    left_out = tuple(f"{path}." for path in but)
+    handles = [
+        module.register_forward_hook(lambda _, __, output: made.extend(tensors_in(output)))
+        for path, module in model.named_modules()
+        if not f"{path}.".startswith(left_out)
+    ]
+    try:
+        call_model(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return made
 
 
 def capture(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program:
@@ -167,7 +187,8 @@ def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.de
         stack.enter_context(as_captured(model))
         stack.enter_context(torch.device(device))
         stack.enter_context(recording(recorder.ledger))
-        stack.enter_context(_module_paths(model, recorder))
+        stack.enter_context(module_paths(model, recorder.stack))
+        stack.enter_context(_block_calls(model, recorder))
         stack.enter_context(_Calls(recorder))
         stack.enter_context(recorder)
         output = call_model(model, inputs)
@@ -220,14 +241,12 @@ def _quiet_randomness(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _module_paths(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    """Keep the path of the module whose forward runs on the recorder's stack, and note the runs of blocks."""
+def module_paths(model: nn.Module, stack: list[str]) -> Iterator[None]:
+    """Keep the path of the module whose forward runs on top of the stack."""
     handles = []
     for path, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, path=path: recorder.stack.append(path)))
-        handles.append(module.register_forward_hook(lambda *_: _pop(recorder.stack), always_call=True))
-    for path in in_lists(model):
-        handles += recorder.watch(path, model.get_submodule(path))
+        handles.append(module.register_forward_pre_hook(lambda *_, path=path: stack.append(path)))
+        handles.append(module.register_forward_hook(lambda *_: _pop(stack), always_call=True))
     try:
         yield
     finally:
@@ -239,7 +258,18 @@ def _pop(stack: list[str]) -> None:
     stack.pop()
 
 
-def in_lists(model: nn.Module) -> Iterator[str]:
+@contextmanager
+def _block_calls(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    """Note the runs of blocks."""
+    handles = [handle for path in _in_lists(model) for handle in recorder.watch(path, model.get_submodule(path))]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _in_lists(model: nn.Module) -> Iterator[str]:
     """Paths of the children of each `Sequential` and `ModuleList`."""
     for path, module in model.named_modules():
         if isinstance(module, nn.Sequential | nn.ModuleList):

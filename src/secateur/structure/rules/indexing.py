@@ -28,7 +28,7 @@ def index(t: Tracker, op: Op) -> Dims:
     dims, indices, shape = t.of(op, 0), op.args[1], t.shape(op.outputs[0])
     taken = [position for position, value in enumerate(indices) if isinstance(value, Ref)]
     for position in taken:
-        t.pin(dims[position], "indexed", "entries are looked up by index", op)
+        _look_up(t, op, dims[position], indices[position].id)
     span = sum(len(t.dims(indices[position].id)) for position in taken if t.dtype(indices[position].id) == "bool")
     left = [node for position, node in enumerate(dims) if position not in taken and position < len(indices)]
     left += list(dims[max(len(indices), span) :]) if span > len(taken) else list(dims[len(indices) :])
@@ -39,13 +39,27 @@ def index(t: Tracker, op: Op) -> Dims:
     return [*left[:start], *made, *left[start:]]
 
 
+def _look_up(t: Tracker, op: Op, node: Node, index: int) -> None:
+    """Keep the dimension whole, unless it is indexed by positions that were found along itself: these are found anew in
+    a shorter one."""
+    along = t.positions(index)
+    if along is not None:
+        t.unify(node, along, op)
+    else:
+        t.pin(node, "indexed", "entries are looked up by index", op)
+
+
 @rule("aten::gather", "aten::take_along_dim")
 def gather(t: Tracker, op: Op) -> Dims:
     dims, dim = t.of(op, 0), op.args[1]
     chosen = t.of(op, 2)
     out: list[Node] = []
     for position, (node, own) in enumerate(zip(dims, chosen, strict=True)):
-        if position == dim % len(dims) or node.size != own.size:
+        if position == dim % len(dims):
+            _look_up(t, op, node, op.args[2].id)
+            t.pin(own, "indexed", "positions of a gather", op)
+            out.append(t.fixed(own.size, "indexed", "entries gathered by index", op))
+        elif node.size != own.size:
             t.pin(node, "indexed", "entries are gathered by index", op)
             t.pin(own, "indexed", "positions of a gather", op)
             out.append(t.fixed(own.size, "indexed", "entries gathered by index", op))
@@ -86,7 +100,9 @@ def scatter(t: Tracker, op: Op) -> Dims:
             else:
                 t.pin(node, "indexed", "entries are written by index", op)
     for position, node in enumerate(dims):
-        if position == dim or not _passes(t, op, position, node):
+        if position == dim:
+            _look_up(t, op, node, op.args[2].id)
+        elif not _passes(t, op, position, node):
             t.pin(node, "indexed", "entries are written by index", op)
     return dims
 
@@ -97,7 +113,7 @@ def _passes(t: Tracker, op: Op, position: int, node: Node) -> bool:
     return all(len(dims) <= position or dims[position].size == node.size for dims in written)
 
 
-@rule("aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::bincount", "aten::histc", "torchvision::nms")
+@rule("aten::nonzero", "aten::masked_select", "aten::_unique2", "torchvision::nms")
 def by_value(t: Tracker, op: Op) -> list[Dims]:
     for number in refs(op.args):
         for node in t.dims(number):
