@@ -248,7 +248,7 @@ def test_block_influence_is_one_minus_the_cosine() -> None:
             expected = 1 - F.cosine_similarity(x, layer(x), dim=-1).mean()
             assert scores.values[f"layers.{number}.block"] == pytest.approx([float(expected)], rel=1e-5)
             x = layer(x)
-    with pytest.raises(ScoreError, match=r"scores no channels of .*choose one that applies"):
+    with pytest.raises(ScoreError, match=r"scores no axis of .*asked for its channels; choose one"):
         sc.score(model, sc.trace(model, INPUTS), criterion="block-influence", data=data)
 
 

@@ -52,8 +52,8 @@ def score(
         made = function(question)
     if axes and not made:
         raise ScoreError(
-            f"criterion {name!r} scores no {', '.join(sorted({axis.role for axis in axes}))} of {structure.model}; "
-            "choose one that applies, for example l2"
+            f"criterion {name!r} scores no axis of {structure.model}, asked for its "
+            f"{', '.join(sorted({axis.role for axis in axes}))}; choose one that applies, for example l2"
         )
     values: dict[str, np.ndarray] = {}
     for axis in axes:

@@ -9,12 +9,19 @@ from secateur.spec.plan import Indices
 
 
 def random_plan(
-    structure: Structure, seed: int, *, only_chosen: bool = False, share: float = 0.8, least: int = 1
+    structure: Structure,
+    seed: int,
+    *,
+    only_chosen: bool = False,
+    share: float = 0.8,
+    least: int = 1,
+    blocks: bool = True,
 ) -> Plan:
     """A plan that cuts about `share` of the axes to random counts, and removes half as many of the blocks; tied axes
     keep their ratio.
 
     only_chosen: leave the axes alone that are not pruned by default. least: indices that every axis keeps.
+    blocks: whether some leave.
     """
     rng = Random(f"plan {seed}")
     tied = {name: tie.members for tie in structure.ties for name, _ in tie.members}
@@ -25,6 +32,8 @@ def random_plan(
             continue
         own = [structure.axis[name] for name, _ in members]
         if any(member.pin is not None or (only_chosen and not member.chosen) for member in own):
+            continue
+        if axis.role == "blocks" and not blocks:
             continue
         most = own[0].size // members[0][1]
         count = rng.randint(0 if axis.role == "blocks" else min(least, most), most)
