@@ -297,6 +297,13 @@ def test_one_budget_for_channels_and_blocks_is_met_and_filled(allocator: str, un
         assert sc.verify(model, sc.shrink(model, plan), plan, inputs).ok
 
 
+def test_channels_leave_with_their_block() -> None:
+    model, inputs = build_model("resnet20"), example_inputs("resnet20")
+    structure = restrict(sc.trace(model, inputs), model, granularity=["channels", "blocks"])
+    cost = sc.CostModel(structure, "channels")
+    assert cost.at(without(structure, "layer3.1").sizes) == cost(cost.full) - 64 - 1
+
+
 def test_granularity_and_targets_must_both_hold() -> None:
     model, inputs = build_model("resnet20"), example_inputs("resnet20")
     structure = sc.trace(model, inputs)
