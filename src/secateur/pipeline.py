@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from torch import nn
 from secateur.allocate import Allocator, allocate, shares_from_entropies
 from secateur.cost import network_costs
 from secateur.score import Criterion, layer_entropies, score
-from secateur.spec import Plan, RunRecord, SecateurError, Structure, Verification
+from secateur.spec import Plan, RunRecord, Scores, SecateurError, Structure, Verification
 from secateur.spec.budget import Budgets
 from secateur.store import history_of, remember_history, save_folder
-from secateur.structure import trace_program
-from secateur.structure.capture import normalise_inputs
+from secateur.structure import Traced, trace_program
+from secateur.structure.capture import Inputs, normalise_inputs
 from secateur.structure.schema import Schema, apply_schema
 from secateur.structure.selectors import Selector, restrict
-from secateur.surgery import shrink, verify_traced
+from secateur.surgery import mend, shrink, verify_traced
 
 Metrics = Mapping[str, Any]
 Evaluate = Callable[[nn.Module], float | Metrics]
@@ -115,7 +115,8 @@ def prune(
     evaluate: a function from a model to a number (taken as `accuracy`) or a dict of metrics, called before and after.
     options: the fields of `PruneConfig`, in place of `config`.
 
-    The given model is not changed. Raises a SecateurError that says what to do when the forward fails, the budget
+    Where the smaller model disagrees with the reference, the axes at fault are searched for, and mended or kept whole
+    (`result.structure.notes` says which). The given model is not changed. Raises a SecateurError that says what to do when the forward fails, the budget
     cannot be met, a selector matches nothing, a schema contradicts the network, or weights are not finite.
     """
     settings = _settings(config, options)
@@ -128,9 +129,24 @@ def prune(
     _demand_something_to_cut(structure, settings.granularity)
     by_member = settings.merge != "score"
     scores = score(model, structure, criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed)
-    plan = allocate(
+
+    def decide(structure: Structure) -> Plan:
+        return _allocated(model, structure, scores, budget, settings)
+
+    cut = _cut(model, decide(structure), inputs, traced if verify else None)
+    if cut.proof is not None and not cut.proof.ok:
+        cut = _mended(model, cut, decide, inputs, traced)
+    remember_history(cut.model, [*history_of(model), cut.plan])
+    before = {**network_costs(structure), **_evaluated(evaluate, model)}
+    after = {**network_costs(structure, cut.plan.sizes), **_evaluated(evaluate, cut.model)}
+    return PruneResult(cut.model, cut.plan, before, after, cut.proof, {**cut.plan.made_by})
+
+
+def _allocated(model: nn.Module, structure: Structure, scores: Scores, budget: Budgets, settings: PruneConfig) -> Plan:
+    free = {axis.name for axis in structure.prunable}
+    return allocate(
         structure,
-        scores,
+        replace(scores, values={name: values for name, values in scores.values.items() if name in free}),
         budget,
         allocator=settings.allocator,
         merge=settings.merge,
@@ -139,12 +155,34 @@ def prune(
         min_keep=settings.min_keep,
         max_remove_ratio=settings.max_remove_ratio,
     )
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A plan, carried out, and the proof where one was asked for."""
+
+    model: nn.Module
+    plan: Plan
+    proof: Verification | None
+
+
+def _cut(model: nn.Module, plan: Plan, inputs: Inputs, traced: Traced | None) -> _Cut:
     small = shrink(model, plan)
-    proof = verify_traced(model, small, plan, inputs, traced) if verify else None
-    remember_history(small, [*history_of(model), plan])
-    before = {**network_costs(structure), **_evaluated(evaluate, model)}
-    after = {**network_costs(structure, plan.sizes), **_evaluated(evaluate, small)}
-    return PruneResult(small, plan, before, after, proof, {**plan.made_by})
+    return _Cut(small, plan, None if traced is None else verify_traced(model, small, plan, inputs, traced))
+
+
+def _mended(model: nn.Module, cut: _Cut, decide: Callable[[Structure], Plan], inputs: Inputs, traced: Traced) -> _Cut:
+    """A cut without what made this one disagree with the reference; this one where nothing is found, or where too
+    little is left to cut."""
+    structure = mend(model, cut.plan, inputs, traced)
+    if structure is cut.plan.structure:
+        return cut
+    try:
+        _demand_something_to_cut(structure)
+        plan = decide(structure)
+    except SecateurError:
+        return cut
+    return _cut(model, plan, inputs, traced)
 
 
 def _settings(config: PruneConfig | None, options: Mapping[str, Any]) -> PruneConfig:

@@ -61,6 +61,18 @@ def write_attribute(model: nn.Module, key: Key, size: int) -> None:
         setattr(holder, last, size)
 
 
+def held_integers(model: nn.Module) -> Iterator[tuple[Key, int]]:
+    """Every integer above one that the model's Python holds, with its key."""
+    for path, prefix, holder in _holders(model):
+        for name, value in vars(holder).items():
+            if type(value) is int and value > 1:
+                yield (path, f"{prefix}{name}", None), value
+            elif isinstance(value, tuple | list) and _is_sizes(value):
+                for index, item in enumerate(value):
+                    if type(item) is int and item > 1:
+                        yield (path, f"{prefix}{name}", index), item
+
+
 def _holders(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
     """As `own_holders`, each once."""
     seen: set[int] = set()

@@ -1,7 +1,8 @@
 """Cutting: by zeros (reversible), for real (smaller tensors), and the proof that both did what was meant."""
 
 from secateur.surgery.masks import masked, structured_masks
+from secateur.surgery.mend import mend
 from secateur.surgery.shrink import shrink, shrink_
 from secateur.surgery.verify import verify, verify_traced
 
-__all__ = ["masked", "shrink", "shrink_", "structured_masks", "verify", "verify_traced"]
+__all__ = ["masked", "mend", "shrink", "shrink_", "structured_masks", "verify", "verify_traced"]
