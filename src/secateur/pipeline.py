@@ -13,18 +13,20 @@ from torch import nn
 
 from secateur.allocate import Allocator, allocate, shares_from_entropies
 from secateur.cost import network_costs
+from secateur.hugging_face import Tied, adopt_config, is_transformers_model, tie_to_config
 from secateur.score import Criterion, layer_entropies, score
-from secateur.spec import Plan, RunRecord, SecateurError, Structure, Verification
+from secateur.spec import BudgetError, Plan, RunRecord, Scores, SecateurError, Structure, Verification
 from secateur.spec.budget import Budgets
 from secateur.store import history_of, remember_history, save_folder
 from secateur.structure import trace_program
-from secateur.structure.capture import normalise_inputs
+from secateur.structure.capture import Inputs, normalise_inputs
 from secateur.structure.schema import Schema, apply_schema
 from secateur.structure.selectors import Selector, restrict
 from secateur.surgery import shrink, verify_traced
 
 Metrics = Mapping[str, Any]
 Evaluate = Callable[[nn.Module], float | Metrics]
+TIES = ("auto", "config", "none")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class PruneConfig:
     targets: Sequence[Selector] = ()
     schema: str | Path | Schema | None = None
     """An edited base schema, or the path of one: what it leaves out stays whole."""
+    tie: str = "auto"
+    """Networks of transformers: `config` cuts only to sizes that their configuration can say, so that `from_pretrained`
+    loads the result, `none` does not care, and `auto` is `config` where that costs nothing: the allocator gives every
+    layer the same share anyway, no axis stays whole for it, and the budget can be met."""
     seed: int = 0
 
 
@@ -56,6 +62,8 @@ class PruneResult:
     after: Metrics
     verification: Verification | None
     options: Metrics = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What the result cannot do that one might expect, and why."""
 
     @property
     def structure(self) -> Structure:
@@ -87,7 +95,9 @@ class PruneResult:
         """The record of this run."""
         environment = {"torch": torch.__version__, "python": platform.python_version()}
         model = self.plan.structure.model
-        return RunRecord("prune", model, self.before, self.after, self.verification, self.options, (), environment)
+        return RunRecord(
+            "prune", model, self.before, self.after, self.verification, self.options, (), environment, self.notes
+        )
 
 
 def _shown(value: float) -> str:
@@ -122,25 +132,21 @@ def prune(
     schemed = traced.structure if settings.schema is None else apply_schema(traced.structure, settings.schema)
     structure = restrict(schemed, model, ignore=settings.ignore, targets=settings.targets)
     _demand_something_to_cut(structure)
+    tied = tie_to_config(model, structure)
+    preferred = _structures(settings, structure, tied)
     by_member = settings.merge != "score"
-    scores = score(model, structure, criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed)
-    plan = allocate(
-        structure,
-        scores,
-        budget,
-        allocator=settings.allocator,
-        merge=settings.merge,
-        shares=_shares(settings, model, structure),
-        round_to=settings.round_to,
-        min_keep=settings.min_keep,
-        max_remove_ratio=settings.max_remove_ratio,
+    scores = score(
+        model, preferred[0], criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed
     )
+    shares = _shares(settings, model, structure)
+    plan = _first_that_fits(preferred, lambda one: _allocated(one, scores, budget, settings, shares))
     small = shrink(model, plan)
     proof = verify_traced(model, small, plan, inputs, traced) if verify else None
     remember_history(small, [*history_of(model), plan])
+    notes = _config_notes(small, plan, inputs, tied, settings.tie)
     before = {**network_costs(structure), **_evaluated(evaluate, model)}
     after = {**network_costs(structure, plan.sizes), **_evaluated(evaluate, small)}
-    return PruneResult(small, plan, before, after, proof, {**plan.made_by})
+    return PruneResult(small, plan, before, after, proof, {**plan.made_by}, notes)
 
 
 def _settings(config: PruneConfig | None, options: Mapping[str, Any]) -> PruneConfig:
@@ -153,6 +159,54 @@ def _settings(config: PruneConfig | None, options: Mapping[str, Any]) -> PruneCo
     if options:
         raise SecateurError("give either config or single options to prune, not both")
     return config
+
+
+def _structures(settings: PruneConfig, structure: Structure, tied: Tied | None) -> list[Structure]:
+    """What to allocate on: the first on which the budget can be met."""
+    if settings.tie not in TIES:
+        raise SecateurError(f"unknown tie {settings.tie!r}; expected one of {', '.join(TIES)}")
+    if settings.tie == "config":
+        if tied is None:
+            raise SecateurError(f"tie='config' needs a network of transformers, got {structure.model}; drop it")
+        _demand_something_to_cut(tied.structure)
+        return [tied.structure]
+    costs_nothing = tied is not None and not tied.kept_whole and settings.allocator == "uniform"
+    return [tied.structure, structure] if tied is not None and costs_nothing and settings.tie == "auto" else [structure]
+
+
+def _first_that_fits(structures: Sequence[Structure], allocated: Callable[[Structure], Plan]) -> Plan:
+    for structure in structures[:-1]:
+        try:
+            return allocated(structure)
+        except BudgetError:
+            continue
+    return allocated(structures[-1])
+
+
+def _allocated(
+    structure: Structure, scores: Scores, budget: Budgets, settings: PruneConfig, shares: Mapping[str, float] | None
+) -> Plan:
+    return allocate(
+        structure,
+        scores,
+        budget,
+        allocator=settings.allocator,
+        merge=settings.merge,
+        shares=shares,
+        round_to=settings.round_to,
+        min_keep=settings.min_keep,
+        max_remove_ratio=settings.max_remove_ratio,
+    )
+
+
+def _config_notes(small: nn.Module, plan: Plan, inputs: Inputs, tied: Tied | None, tie: str) -> tuple[str, ...]:
+    if not is_transformers_model(small):
+        return ()
+    reason = "it did not fit its configuration before" if tied is None else adopt_config(small, plan, tied.moves, inputs)
+    if reason is None:
+        return ()
+    hint = "" if tied is None or tie == "config" else "; tie='config' cuts only to sizes that its configuration can say"
+    return (f"from_pretrained cannot load the result, secateur.load can: {reason}{hint}",)
 
 
 def _shares(settings: PruneConfig, model: nn.Module, structure: Structure) -> Mapping[str, float] | None:

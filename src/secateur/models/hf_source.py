@@ -5,6 +5,9 @@ Nothing is downloaded, no code of the folder runs, and pickled weights are refus
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +127,20 @@ def _with_weights(name: str, model_class: Any, config: Any) -> nn.Module:
             f"hf:{name}: the weights lack {missing}; name the class they were saved from in 'architectures'"
         )
     return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars, log lines or warnings of transformers."""
+    logging = import_extra("transformers.utils.logging")
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

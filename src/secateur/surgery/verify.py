@@ -46,8 +46,7 @@ def verify_traced(
         detail = f"the forward takes another path when entries are missing: {difference}"
         return Verification(math.inf, math.inf, False, tolerance, detail)
     try:
-        with _same_randomness():
-            got = _outputs(small, inputs)
+        got = eval_outputs(small, inputs)
     except Exception as error:  # the user's code may raise anything at sizes that it was not written for
         detail = f"the forward of the shrunk model failed: {type(error).__name__}: {error}"
         return Verification(math.inf, math.inf, False, tolerance, detail)
@@ -86,12 +85,14 @@ def _same_randomness() -> Iterator[None]:
         yield
 
 
-def _outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
+def eval_outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
+    """Output tensors of one forward in eval mode, the same on every call; the model comes back in the mode it was
+    in."""
     modes = {module: module.training for module in model.modules()}
     first = next(iter(model.parameters()), torch.empty(0))
     given = tree_map(lambda leaf: leaf.to(first.device) if isinstance(leaf, torch.Tensor) else leaf, inputs)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _same_randomness():
             return list(tensors_in(call_model(model.eval(), given)))
     finally:
         for module, mode in modes.items():
