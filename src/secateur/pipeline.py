@@ -202,7 +202,9 @@ def _allocated(
 def _config_notes(small: nn.Module, plan: Plan, inputs: Inputs, tied: Tied | None, tie: str) -> tuple[str, ...]:
     if not is_transformers_model(small):
         return ()
-    reason = "it did not fit its configuration before" if tied is None else adopt_config(small, plan, tied.moves, inputs)
+    reason = (
+        "it did not fit its configuration before" if tied is None else adopt_config(small, plan, tied.moves, inputs)
+    )
     if reason is None:
         return ()
     hint = "" if tied is None or tie == "config" else "; tie='config' cuts only to sizes that its configuration can say"

@@ -155,7 +155,7 @@ def test_a_failure_leaves_nothing_half_written(
         shutil.copytree(saved, target)
     before = listing(tmp_path)
 
-    def fail(*arguments: object) -> str:
+    def fail(*arguments: object, **options: object) -> str:
         raise OSError("disk full")
 
     monkeypatch.setattr("secateur.store.folder.model_card", fail)

@@ -7,7 +7,7 @@ solutions form a linear space; axes with the same coordinates in it have one siz
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -18,7 +18,7 @@ from secateur.hugging_face.building import Key
 from secateur.hugging_face.moves import Moves
 from secateur.hugging_face.numbers import Path
 from secateur.spec import Structure
-from secateur.spec.expr import Concat, Expr, Product, size_of
+from secateur.spec.expr import Concat, Expr, size_of
 
 Mover = str | Path
 """An axis by its name, or a number of the configuration by its path."""
@@ -81,7 +81,7 @@ def _elasticities(expr: Expr, sizes: Mapping[str, int]) -> dict[Mover, float]:
         return {expr: 1.0}
     if isinstance(expr, int):
         return {}
-    total: Counter[Mover] = Counter()
+    total: defaultdict[Mover, float] = defaultdict(float)
     for part in expr.parts:
         weight = size_of(part, sizes) / size_of(expr, sizes) if isinstance(expr, Concat) else 1.0
         for mover, value in _elasticities(part, sizes).items():

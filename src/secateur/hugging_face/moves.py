@@ -100,8 +100,8 @@ def _powers(
 ) -> Mapping[Key, float]:
     """The power of one number in every size that it moves; for sums, the relative change over that of the number.
 
-    Nothing for a number that makes other tensors at two factors: it counts layers. (At one factor it may have met another
-    number by chance.)
+    Nothing for a number that makes other tensors at two factors: it counts layers. (At one factor it may have met
+    another number by chance.)
     """
     powers: dict[Key, float] = {}
     slopes: dict[Key, float] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from math import log
 from typing import Any
 
 import numpy as np
@@ -78,5 +77,7 @@ def _conflict(structure: Structure, sizes: Sizes, moves: Moves) -> str | None:
     for path, values in asked.items():
         if len(values) > 1:
             (first, here), (second, there), *_ = values.items()
-            return f"its configuration has one {shown(path)}, which would be {first} for {here} and {second} for {there}"
+            return (
+                f"its configuration has one {shown(path)}, which would be {first} for {here} and {second} for {there}"
+            )
     return None
