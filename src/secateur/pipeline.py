@@ -127,6 +127,8 @@ def prune(
     cannot be met, a selector matches nothing, a schema contradicts the network, or weights are not finite.
     """
     settings = _settings(config, options)
+    if settings.tie not in TIES:
+        raise SecateurError(f"unknown tie {settings.tie!r}; expected one of {', '.join(TIES)}")
     inputs = normalise_inputs(example_inputs)
     traced = trace_program(model, inputs)
     schemed = traced.structure if settings.schema is None else apply_schema(traced.structure, settings.schema)
@@ -163,8 +165,6 @@ def _settings(config: PruneConfig | None, options: Mapping[str, Any]) -> PruneCo
 
 def _structures(settings: PruneConfig, structure: Structure, tied: Tied | None) -> list[Structure]:
     """What to allocate on: the first on which the budget can be met."""
-    if settings.tie not in TIES:
-        raise SecateurError(f"unknown tie {settings.tie!r}; expected one of {', '.join(TIES)}")
     if settings.tie == "config":
         if tied is None:
             raise SecateurError(f"tie='config' needs a network of transformers, got {structure.model}; drop it")
