@@ -13,7 +13,7 @@ from torch import nn
 
 from secateur.allocate import Allocator, allocate, shares_from_entropies
 from secateur.cost import network_costs
-from secateur.hugging_face import Tied, adopt_config, is_transformers_model, tie_to_config
+from secateur.hugging_face import Tied, adopt_config, config_of, describe, is_transformers_model, tie_to_config
 from secateur.score import Criterion, layer_entropies, score
 from secateur.spec import BudgetError, Plan, RunRecord, Scores, SecateurError, Structure, Verification
 from secateur.spec.budget import Budgets
@@ -145,7 +145,10 @@ def prune(
     small = shrink(model, plan)
     proof = verify_traced(model, small, plan, inputs, traced) if verify else None
     remember_history(small, [*history_of(model), plan])
-    notes = _config_notes(small, plan, inputs, tied, settings.tie)
+    notes: tuple[str, ...] = ()
+    if is_transformers_model(model):
+        describe(small, config_of(model), exact=False)
+        notes = _config_notes(small, plan, inputs, tied, settings.tie)
     before = {**network_costs(structure), **_evaluated(evaluate, model)}
     after = {**network_costs(structure, plan.sizes), **_evaluated(evaluate, small)}
     return PruneResult(small, plan, before, after, proof, {**plan.made_by}, notes)
@@ -200,8 +203,6 @@ def _allocated(
 
 
 def _config_notes(small: nn.Module, plan: Plan, inputs: Inputs, tied: Tied | None, tie: str) -> tuple[str, ...]:
-    if not is_transformers_model(small):
-        return ()
     reason = (
         "it did not fit its configuration before" if tied is None else adopt_config(small, plan, tied.moves, inputs)
     )

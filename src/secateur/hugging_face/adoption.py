@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from secateur.hugging_face.describing import describe
 from secateur.hugging_face.moves import Moves
 from secateur.hugging_face.saying import config_for, misfit
 from secateur.models.hf_source import quiet
@@ -33,7 +34,7 @@ def adopt_config(small: nn.Module, plan: Plan, moves: Moves, inputs: Inputs) -> 
         return "from_pretrained gives its tensors other types than they have"
     if not _same_outputs(small, twin, inputs):
         return _difference(small, twin)
-    _take_over_configs(small, twin)
+    take_over_config(small, twin)
     return None
 
 
@@ -71,13 +72,16 @@ def _difference(small: nn.Module, twin: nn.Module) -> str:
     return "a network built from the configuration of these sizes gives other outputs"
 
 
-def _take_over_configs(small: nn.Module, twin: nn.Module) -> None:
-    """In place, because modules share configurations; parts of some networks hold copies of their own."""
+def take_over_config(model: nn.Module, twin: nn.Module) -> None:
+    """Give the network the configuration of its twin: in place, because modules share configurations, and in every
+    module, because parts of some networks hold copies of their own."""
     done: set[int] = set()
-    for path, module in small.named_modules():
+    for path, module in model.named_modules():
         mine, other = getattr(module, "config", None), getattr(twin.get_submodule(path), "config", None)
         if mine is not None and other is not None:
             _become(mine, other, done)
+    owner: Any = twin
+    describe(model, owner.config.to_dict(), exact=True)
 
 
 def _become(mine: Any, other: Any, done: set[int]) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from secateur.models.hf_source import quiet
 from secateur.spec import Structure
 from secateur.structure import named_tensors
+from secateur.structure.attributes import read_attribute
 
 Key = tuple[Any, ...]
 """`("tensor", name, dimension)`, `("attribute", module, name, index)` or `("number", module, name)`."""
@@ -37,10 +38,11 @@ def sizes_of(model: nn.Module, structure: Structure) -> Sizes | None:
     if names != set(structure.tensors):
         return None
     for attribute in structure.attributes:
-        value: Any = getattr(model.get_submodule(attribute.module), attribute.name, None)
-        if attribute.index is not None and isinstance(value, tuple | list) and attribute.index < len(value):
-            value = value[attribute.index]
-        found["attribute", attribute.module, attribute.name, attribute.index] = value if isinstance(value, int) else 0
+        key = (attribute.module, attribute.name, attribute.index)
+        try:
+            found["attribute", *key] = read_attribute(model, key)
+        except (AttributeError, TypeError, IndexError):  # a class that holds it in another form for other numbers
+            found["attribute", *key] = 0
     for path, module in model.named_modules():
         found |= {("number", path, name): value for name, value in vars(module).items() if type(value) is float}
     return found

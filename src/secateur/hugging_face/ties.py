@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import gcd
-from typing import Any
 
 from torch import nn
 
-from secateur.hugging_face.describing import is_transformers_model
+from secateur.hugging_face.describing import config_of, is_transformers_model
 from secateur.hugging_face.directions import Mover, directions
 from secateur.hugging_face.moves import Moves, measure_moves
 from secateur.hugging_face.numbers import shown
@@ -42,10 +41,9 @@ def tie_to_config(model: nn.Module, structure: Structure) -> Tied | None:
     """
     if not is_transformers_model(model):
         return None
-    owner: Any = model
     found: list[Tied] = []
     for spelled_out in (True, False):
-        moves = measure_moves(type(model), owner.config.to_dict(), structure, spelled_out=spelled_out)
+        moves = measure_moves(type(model), config_of(model), structure, spelled_out=spelled_out)
         if moves is not None:
             found.append(_tied(structure, moves))
             if not found[-1].kept_whole and not found[-1].coarse:

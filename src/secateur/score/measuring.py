@@ -90,9 +90,8 @@ def _watch(
     needs: frozenset[str],
     found: Statistics,
 ) -> None:
-    with as_captured(model), _Watching(traced, structure, axes, needs, found) as watching:
+    with as_captured(model), _Watching(traced, structure, axes, needs, found).following(model):
         call_model(model, inputs)
-    watching.demand_end()
     if "pooled" in needs and labels is not None:
         found.append("labels/", labels[:, None].to(torch.float32))
 

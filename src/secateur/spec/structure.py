@@ -172,9 +172,13 @@ class Structure(Record):
 
 
 def channel_terms(axes: Iterable[Axis]) -> tuple[Term, ...]:
-    """The cost `channels`: indices of the chosen axes, counted per parent index where an axis has a parent."""
+    """The cost `channels`: indices of the chosen axes; once for each index of a parent that is not itself chosen."""
+    axes = tuple(axes)
+    chosen = {axis.name for axis in axes if axis.chosen}
     return tuple(
-        Term(1, (axis.name,) if axis.within is None else (axis.within, axis.name)) for axis in axes if axis.chosen
+        Term(1, (axis.name,) if axis.within is None or axis.within in chosen else (axis.within, axis.name))
+        for axis in axes
+        if axis.chosen
     )
 
 

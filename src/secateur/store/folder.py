@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from secateur.hugging_face import config_of, describe, is_transformers_model, take_over_config
 from secateur.spec import Plan, PlanError, RunRecord, StoreError
 from secateur.spec.record import Record
 from secateur.store.card import model_card
 from secateur.store.history import history_of, remember_history
-from secateur.store.layouts import WEIGHTS, Layout, read_weights, write_weights
+from secateur.store.layouts import WEIGHTS, Layout, read_stock, read_weights, write_weights
 from secateur.store.origin import find_origin
 from secateur.store.replay import replay_
 from secateur.structure import named_tensors
@@ -207,18 +208,23 @@ def load_into(directory: str | Path, model: nn.Module) -> nn.Module:
     folder = Path(directory)
     manifest = read_manifest(folder)
     plans = Plans.from_json((folder / PLAN).read_bytes()).plans
+    if is_transformers_model(model):
+        describe(model, config_of(model), exact=False)
     if fingerprint(named_tensors(model)) != manifest.fingerprint:
         try:
             replay_(model, plans)
         except (PlanError, AttributeError) as error:
             raise StoreError(f"{folder} does not belong to this model: {error}") from error
-    weights = read_weights(folder, manifest.layout)
+    stock = read_stock(folder) if manifest.layout == "transformers" else None
+    weights = read_weights(folder) if stock is None else {found.name: found.tensor for found in named_tensors(stock)}
     if fingerprint(named_tensors(model)) != manifest.fingerprint:
         raise StoreError(
             f"{folder} does not belong to this model: it holds a {manifest.model}, got a {type(model).__qualname__} "
             f"whose tensors differ{_first_difference(weights, model)}"
         )
     _fill(model, weights, folder)
+    if stock is not None:
+        take_over_config(model, stock)
     remember_history(model, plans)
     return model
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from secateur.hugging_face import described, is_transformers_model
+from secateur.hugging_face import config_of, described, is_transformers_model
 from secateur.models import build_model
 from secateur.models.hf_source import quiet
 from secateur.spec import ModelError, StoreError
@@ -52,21 +52,27 @@ def write_weights(model: nn.Module, folder: Path) -> tuple[Layout, Source]:
 
 
 def _original_config(model: nn.Module) -> str:
-    owner: Any = model
+    config_class = cast(Any, type(model)).config_class
+    text = config_class.from_dict(config_of(model)).to_json_string()
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    config = {**json.loads(owner.config.to_json_string()), "architectures": [type(model).__name__], "dtype": dtype}
+    config = {**json.loads(text), "architectures": [type(model).__name__], "dtype": dtype}
     return json.dumps(config, indent=1)
 
 
-def read_weights(folder: Path, layout: Layout) -> dict[str, torch.Tensor]:
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """Every tensor by its name in the network; raises StoreError where they cannot be read."""
     try:
-        if layout == "transformers":
-            return {found.name: found.tensor for found in named_tensors(build_model(f"hf:{folder}"))}
         return load_file(folder / WEIGHTS)
     except (SafetensorError, OSError, ValueError) as error:
-        reason = error if isinstance(error, ModelError) else f"{folder / WEIGHTS} cannot be read: {error}"
-        raise StoreError(f"{reason}; copy the folder again") from error
+        raise StoreError(f"{folder / WEIGHTS} cannot be read: {error}; copy the folder again") from error
+
+
+def read_stock(folder: Path) -> nn.Module:
+    """The network that transformers itself loads from the folder; raises StoreError where it cannot."""
+    try:
+        return build_model(f"hf:{folder}")
+    except ModelError as error:
+        raise StoreError(f"{error}; copy the folder again") from error
 
 
 def _own_memory(model: nn.Module) -> dict[str, torch.Tensor]:

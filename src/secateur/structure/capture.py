@@ -7,19 +7,20 @@ arithmetic; a model that looks at values is run on real tensors instead. The use
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import multi_head_attention_forward, scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 from secateur.spec import TraceError
+from secateur.structure.attributes import remember_origins
 from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
 from secateur.structure.program import Call, Op, Program, Ref, refs
@@ -42,6 +43,21 @@ def normalise_inputs(example_inputs: Any) -> Inputs:
 def call_model(model: nn.Module, inputs: Inputs) -> Any:
     """The model's output for normalised inputs."""
     return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
+
+
+def call_modules(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
+    """What every module in the model puts out, one after the other, during one forward."""
+    made: list[torch.Tensor] = []
+    handles = [
+        module.register_forward_hook(lambda _, __, output: made.extend(tensors_in(output)))
+        for module in model.modules()
+    ]
+    try:
+        call_model(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return made
 
 
 def capture(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program:
@@ -109,7 +125,7 @@ def _capture_on(model: nn.Module, inputs: Inputs, device: torch.device, *, train
         recorder.number(leaf) for leaf in tree_flatten(given)[0] if isinstance(leaf, torch.Tensor)
     ]
     recorder.made.update(recorder.program.named, recorder.program.inputs)
-    _remember_attributes(copy)
+    remember_origins(copy, model)
     output = _run(copy, given, recorder, device)
     recorder.program.outputs = [recorder.number(leaf) for leaf in tensors_in(output)]
     return recorder.program
@@ -134,38 +150,18 @@ def tensors_in(output: Any) -> Iterator[torch.Tensor]:
                     yield from tensors_in(value)
 
 
-def _remember_attributes(model: nn.Module) -> None:
-    """Let the integers in the copy's attributes remember the attribute they came from."""
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if type(value) is int and value > 1:
-                vars(module)[name] = SizeInt(value, ("attribute", path, name, None))
-            elif isinstance(value, tuple | list) and _is_sizes(value):
-                vars(module)[name] = type(value)(_remember_items(path, name, value))
-
-
-def _is_sizes(values: Sequence[Any]) -> bool:
-    return type(values) in (tuple, list, torch.Size) and any(type(item) is int and item > 1 for item in values)
-
-
-def _remember_items(path: str, name: str, values: Sequence[Any]) -> list[Any]:
-    return [
-        SizeInt(item, ("attribute", path, name, index)) if type(item) is int and item > 1 else item
-        for index, item in enumerate(values)
-    ]
-
-
 def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.device) -> Any:
     with ExitStack() as stack:
         stack.enter_context(_quiet_randomness(device))
         stack.enter_context(as_captured(model))
         stack.enter_context(torch.device(device))
         stack.enter_context(recording(recorder.ledger))
-        stack.enter_context(_module_paths(model, recorder))
+        stack.enter_context(module_paths(model, recorder.stack))
         stack.enter_context(_Calls(recorder))
         stack.enter_context(recorder)
         output = call_model(model, inputs)
     recorder.program.equalities = recorder.ledger.equalities
+    recorder.program.differences = recorder.ledger.differences
     recorder.program.number_uses = recorder.ledger.number_uses
     return output
 
@@ -213,12 +209,12 @@ def _quiet_randomness(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def _module_paths(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
-    """Keep the path of the module whose forward runs on the recorder's stack."""
+def module_paths(model: nn.Module, stack: list[str]) -> Iterator[None]:
+    """Keep the path of the module whose forward runs on top of the stack."""
     handles = []
     for path, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, path=path: recorder.stack.append(path)))
-        handles.append(module.register_forward_hook(lambda *_: _pop(recorder.stack), always_call=True))
+        handles.append(module.register_forward_pre_hook(lambda *_, path=path: stack.append(path)))
+        handles.append(module.register_forward_hook(lambda *_: _pop(stack), always_call=True))
     try:
         yield
     finally:
@@ -292,7 +288,7 @@ class _Recorder(TorchDispatchMode):
 def _is_watched(func: Any, args: Any) -> bool:
     if func in SCALED:
         return any(isinstance(value, SizeFloat | SizeInt) for value in args)
-    return func in WATCHED or func is scaled_dot_product_attention
+    return func in WATCHED or func in (scaled_dot_product_attention, multi_head_attention_forward)
 
 
 class _Calls(TorchFunctionMode):

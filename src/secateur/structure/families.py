@@ -1,7 +1,8 @@
 """Roles of axes that share a dimension: heads and their width, groups and their width.
 
 Where a dimension is a product of axes, cutting both factors by half leaves a quarter; by default one of them is cut:
-whole heads, and the width of the groups of a convolution.
+whole heads, and the width of the groups of a convolution. The width of heads goes too where the other side of their
+projections (the residual stream) must stay whole: a projection is then still cut along two axes, as all others are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,22 @@ def roles_of(tracker: Tracker) -> dict[int, tuple[Role, bool]]:
         for node in dims:
             for family in _families(node):
                 _judge(family, roles)
-    return roles
+    held = _beside_something_free(tracker)
+    return {
+        number: (role, chosen or (role == "head_width" and number not in held))
+        for number, (role, chosen) in roles.items()
+    }
+
+
+def _beside_something_free(tracker: Tracker) -> set[int]:
+    """Ids of the atoms that stand, in some tensor, beside a dimension of which something other than heads can go."""
+    found: set[int] = set()
+    for dims in tracker.named.values():
+        for position, node in enumerate(dims):
+            others = (part for other, dim in enumerate(dims) if other != position for part in atoms(dim))
+            if any(part.pin is None and "heads" not in part.marks for part in others):
+                found |= {id(part) for part in atoms(node)}
+    return found
 
 
 def _families(node: Node) -> Iterator[list[Node]]:

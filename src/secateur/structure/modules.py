@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from torch import nn
+from torch.nn.functional import multi_head_attention_forward
 
 from secateur.structure.algebra import Node, factors, merge, parts
 from secateur.structure.clone import named_tensors
-from secateur.structure.program import Op, Program, Ref
+from secateur.structure.program import Call, Op, Program, Ref
 from secateur.structure.rescale import Scale
 from secateur.structure.resolve import Equation, Resolver
 from secateur.structure.tracker import Tracker
@@ -108,6 +109,30 @@ def bind_operators(model: nn.Module, program: Program, tracker: Tracker, resolve
             _bind_convolution(op, tracker, resolver)
         elif op.target._schema.name == "aten::native_group_norm" and isinstance(module, nn.GroupNorm):
             resolver.bind(op.module, "num_channels", tracker.of(op, 0)[1])
+
+
+    for call in program.calls:
+        if call.function is multi_head_attention_forward and not isinstance(
+            modules.get(call.module), nn.MultiheadAttention
+        ):
+            _bind_called_attention(call, tracker, resolver)
+
+
+def _bind_called_attention(call: Call, tracker: Tracker, resolver: Resolver) -> None:
+    """The function that `nn.MultiheadAttention` is made of, called by other code: what it checks and computes."""
+    query, _, _, embed_dim, num_heads, packed, *_ = call.args
+    embed = tracker.dims(query.id)[-1]
+    apart = [call.kwargs.get(f"{name}_proj_weight") for name in "qkv"]
+    if call.kwargs.get("use_separate_proj_weight"):
+        rows = [tracker.dims(ref.id)[0] for ref in apart if ref is not None]
+    else:
+        rows = _unpacked(tracker.dims(packed.id)[0], embed.size)
+    resolver.require(embed_dim, embed, call.where)
+    for node in rows:
+        heads, width = (merge(nodes) for nodes in _heads_and_width(node, int(num_heads)))
+        resolver.require(num_heads, heads, call.where)
+        resolver.require(width.size, width, call.where)  # the scale that the function applies is of this width
+        resolver.equations.append(Equation(("*", ("node", heads), ("node", width)), embed, call.where))
 
 
 def _bind_convolution(op: Op, tracker: Tracker, resolver: Resolver) -> None:

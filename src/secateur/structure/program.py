@@ -62,6 +62,8 @@ class Program:
     outputs: list[int] = field(default_factory=list)
     equalities: list[tuple[Any, Any, str]] = field(default_factory=list)
     """Sizes that the code compared and found equal: (origin, origin, where)."""
+    differences: list[tuple[Any, Any]] = field(default_factory=list)
+    """Sizes that the code compared and found different."""
     number_uses: list[tuple[Any, str]] = field(default_factory=list)
     """Sizes that the code turned into other numbers: (origin, where)."""
     device: torch.device = field(default_factory=lambda: torch.device("meta"))

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import gcd
 from typing import Any
 
 from secateur.spec import Pin
-from secateur.structure.algebra import Node, find, is_pinned
+from secateur.structure.algebra import Node, atom, find, is_pinned, merge
+from secateur.structure.attributes import Key
 from secateur.structure.polynomial import Polynomial, constant, size_polynomial
 from secateur.structure.program import Program
 from secateur.structure.sizeint import Origin, SizeInt, origin_of
 from secateur.structure.sizes import WATCHED, SameSize
 from secateur.structure.tracker import Tracker
-
-Key = tuple[str, str, int | None]
-"""Module path, attribute, index."""
-
 
 @dataclass
 class Equation:
@@ -61,9 +59,11 @@ class Resolver:
         self.tracker = tracker
         self.equations: list[Equation] = []
         self.comparisons: list[tuple[Origin, Origin, str]] = []
+        self.differences: list[tuple[Origin, Origin]] = []
         self.uses: list[tuple[Origin, str]] = []
         self.bound: dict[Key, list[Node]] = {}
         self.ties: list[tuple[Node, Node, str]] = []
+        self._equals: dict[int, Node] = {}
 
     def bind(self, module: str, name: str, node: Node, index: int | None = None) -> None:
         """Declare that the attribute holds the size of the dimension."""
@@ -77,12 +77,14 @@ class Resolver:
                 continue
             for number, node in extract(call, self.tracker):
                 if not is_pinned(node) or isinstance(number, SizeInt):
-                    self._equate(number, node, call.where)
+                    self.require(number, node, call.where)
         dims = self.tracker.dims
         self.comparisons += [(grounded(a, dims), grounded(b, dims), place) for a, b, place in program.equalities]
+        self.differences += program.differences
         self.uses += [(grounded(origin, dims), place) for origin, place in program.number_uses]
 
-    def _equate(self, number: Any, node: Node, where: str) -> None:
+    def require(self, number: Any, node: Node, where: str) -> None:
+        """Declare that the number in the code must equal the size of the dimension."""
         if isinstance(number, SameSize):
             self.equations.append(Equation(number.node, node, where))
         elif isinstance(number, int) and number > 1:
@@ -94,7 +96,7 @@ class Resolver:
         self._bind_bare_attributes()
         while True:
             before = self._state()
-            self.ties = []
+            self.ties, self._equals = [], {}
             for key, nodes in self.bound.items():
                 for node in nodes[1:]:
                     self._must_equal(size_polynomial(nodes[0]), size_polynomial(node), f"{key[0]}.{key[1]}")
@@ -103,10 +105,12 @@ class Resolver:
             for equation in self.equations:
                 self._hold(equation)
             for left, right, place in self.comparisons:
+                self._follow(left, right)
                 self._compare(left, right, place)
             self._pin_broken_ties()
             if self._state() == before:
                 break
+        self._bind_compared()
         attributes = {key: size_polynomial(nodes[0]) for key, nodes in self.bound.items()}
         return Resolution(attributes, [(a, b, why) for a, b, why in self.ties if a.pin is None and b.pin is None])
 
@@ -154,7 +158,7 @@ class Resolver:
             first, *others = left.nodes
             if all(len(monomial) == 1 for monomial in left.terms):
                 for other in others:
-                    self.ties.append((first, other, "the code divides them evenly"))
+                    self._tie(first, other, "the code divides them evenly")
                 return size_polynomial(first)
         raise Opaque
 
@@ -176,7 +180,9 @@ class Resolver:
         self._must_equal(value, target, equation.where)
 
     def _solve(self, origin: Origin | Node, target: Polynomial) -> bool:
-        """Bind the one unbound attribute of a product so that the equation holds."""
+        """Bind the one unbound attribute of a product or quotient so that the equation holds."""
+        if isinstance(origin, tuple) and origin[0] == "//":
+            return self._solve_quotient(origin[1], origin[2], target)
         if not isinstance(origin, tuple) or origin[0] != "*":
             return False
         for mine, rest in ((origin[1], origin[2]), (origin[2], origin[1])):
@@ -187,6 +193,17 @@ class Resolver:
                     self.bind(mine[1], mine[2], node, mine[3])
                     return True
         return False
+
+    def _solve_quotient(self, above: Origin, below: Origin, target: Polynomial) -> bool:
+        """`attribute // 2 == width`: the attribute is twice the width."""
+        divisor = self.value_of(below)
+        if above[0] != "attribute" or above[1:] in self.bound or not divisor.is_constant or len(target.nodes) != 1:
+            return False
+        node = target.nodes[0]
+        if target.terms != {(node.number,): 1} or self.attribute_value(above[1:]) != divisor.constant * node.size:
+            return False
+        self.bind(above[1], above[2], merge([atom(divisor.constant, Pin("constant", "a number in the code")), node]), above[3])
+        return True
 
     def _ratio(self, equation: Equation, target: Polynomial) -> bool:
         """`C // heads == width` where C is no multiple of the symbol `heads`: an equation C == heads * width."""
@@ -199,6 +216,26 @@ class Resolver:
             return False
         self._must_equal(above, below * target, equation.where)
         return True
+
+    def _follow(self, left: Origin, right: Origin) -> None:
+        """Of two attributes that the code finds equal, the one that nothing else binds goes with the other."""
+        for mine, other in ((left, right), (right, left)):
+            if mine[0] == other[0] == "attribute" and mine[1:] not in self.bound and other[1:] in self.bound:
+                self.bind(mine[1], mine[2], self.bound[other[1:]][0], mine[3])
+
+    def _bind_compared(self) -> None:
+        """An attribute that is only ever compared with a size follows the dimension of its value in its module, where
+        there is just one: code that branches on `dim_in != dim_out` must go the same way afterwards."""
+        for pair in self.differences:
+            for mine, other in (pair, pair[::-1]):
+                if mine[0] != "attribute" or mine[1:] in self.bound or other[1:] not in self.bound:
+                    continue
+                size = self.attribute_value(mine[1:])
+                below = f"{mine[1]}." if mine[1] else ""
+                dims = [dims for name, dims in self.tracker.named.items() if name.startswith(below)]
+                nodes = {id(find(node)): node for shape in dims for node in shape if node.size == size}
+                if len(nodes) == 1:
+                    self.bind(mine[1], mine[2], *nodes.values(), mine[3])
 
     def _compare(self, left: Origin, right: Origin, place: str) -> None:
         try:
@@ -216,19 +253,61 @@ class Resolver:
             node.pin = node.pin or reason
 
     def _must_equal(self, left: Polynomial, right: Polynomial, place: str) -> None:
+        left, right = self._with_equals(left), self._with_equals(right)
         if left == right:
             return
         if len(left.terms) != 1 or len(right.terms) != 1:
-            self._pin_related([*left.nodes, *right.nodes], place)
+            self._sums_must_equal(left, right, place)
             return
         (a, _), (b, _) = next(iter(left.terms.items())), next(iter(right.terms.items()))
         common = [key for key in a if key in b]
         mine = _one([left.atoms[key] for key in a if key not in common], place)
         theirs = _one([right.atoms[key] for key in b if key not in common], place)
         if mine is not None and theirs is not None:
-            self.ties.append((mine, theirs, f"the code at {place} computes one size from the other"))
+            self._tie(mine, theirs, f"the code at {place} computes one size from the other")
         else:  # all but the common factors is a number
             self._pin_related([node for node in (mine, theirs) if node is not None], place)
+
+    def _tie(self, a: Node, b: Node, why: str) -> None:
+        if a is b:
+            return
+        self.ties.append((a, b, why))
+        if a.size == b.size:
+            one, other = self._equal(a), self._equal(b)
+            if one is not other:
+                self._equals[one.number] = other
+
+    def _equal(self, node: Node) -> Node:
+        """The representative of the axes that are tied to the same size as this one."""
+        while node.number in self._equals:
+            node = self._equals[node.number]
+        return node
+
+    def _with_equals(self, value: Polynomial) -> Polynomial:
+        """The polynomial with one atom in place of all that are tied to the same size."""
+        total = constant(0)
+        for monomial, coefficient in value.terms.items():
+            atoms = [self._equal(value.atoms[key]) for key in monomial]
+            key = tuple(sorted(atom.number for atom in atoms))
+            total = total + Polynomial({key: coefficient}, {atom.number: atom for atom in atoms})
+        return total
+
+    def _sums_must_equal(self, left: Polynomial, right: Polynomial, place: str) -> None:
+        """Sums of sizes stay equal when all of them shrink in proportion; sums of anything else are pinned."""
+        monomials = [*left.terms, *right.terms]
+        if any(len(monomial) > 1 for monomial in monomials) and all(monomials):
+            for terms, atoms in ((left.terms, left.atoms), (right.terms, right.atoms)):
+                for monomial in terms:
+                    _one([atoms[key] for key in monomial], place)  # looked at again once but one are numbers
+            return
+        nodes = [*left.nodes, *right.nodes]
+        if all(monomials) and gcd(*(node.size for node in nodes)) > 1:
+            first, *others = nodes
+            why = f"the code at {place} computes one size from the other"
+            for other in others:
+                self._tie(first, other, why)
+        else:
+            self._pin_related(nodes, place)
 
     def _pin_related(self, nodes: list[Node], place: str) -> None:
         for node in nodes:
@@ -253,5 +332,5 @@ def _one(nodes: list[Node], place: str) -> Node | None:
         return None
     ranked = sorted(nodes, key=lambda node: (bool(node.marks & {"heads", "groups"}), -node.size))
     for node in ranked[1:]:
-        node.pin = Pin("tied", "the code divides another size by it", place)
+        node.pin = node.pin or Pin("tied", "the code divides another size by it", place)
     return ranked[0]

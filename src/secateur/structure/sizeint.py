@@ -27,6 +27,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.equalities: list[tuple[Origin, Origin, str]] = []
+        self.differences: list[tuple[Origin, Origin]] = []
+        """Pairs of sizes that code found to differ."""
         self.number_uses: list[tuple[Origin, str]] = []
         self.converted: dict[int, Origin] = {}
         """Values that `int(size / other)` gave: Python makes plain ints of them, so they are known by value."""
@@ -81,6 +83,8 @@ class SizeInt(int):
             tracked = isinstance(other, SizeInt) or not is_machinery(sys._getframe(1).f_code.co_filename)
             if tracked and theirs != self.origin:
                 ledger.equalities.append((self.origin, theirs, where()))
+        elif ledger is not None and isinstance(other, SizeInt):
+            ledger.differences.append((self.origin, other.origin))
         return equal
 
     def __ne__(self, other: object) -> bool:

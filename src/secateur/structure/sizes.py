@@ -182,6 +182,14 @@ def _repeat_interleave(call: Call, known: Dimensions) -> Iterator[Pair]:
             )
 
 
+def _histc(call: Call, known: Dimensions) -> Iterator[Pair]:
+    yield _argument(call, 1, "bins", 100), known.dims(call.result.id)[0]
+
+
+def _bincount(call: Call, known: Dimensions) -> Iterator[Pair]:
+    yield _argument(call, 2, "minlength", 0), known.dims(call.result.id)[0]
+
+
 def _sizes_first(first: int, *functions: Any) -> dict[Any, Extractor]:
     return {function: _result_sizes(first) for function in functions}
 
@@ -226,6 +234,10 @@ WATCHED: dict[Any, Extractor] = {
     torch.group_norm: _group_norm,
     F.layer_norm: _layer_norm,
     F.rms_norm: _layer_norm,
+    torch.histc: _histc,
+    Tensor.histc: _histc,
+    torch.bincount: _bincount,
+    Tensor.bincount: _bincount,
     Tensor.repeat: _repeat,
     Tensor.repeat_interleave: _repeat_interleave,
     torch.repeat_interleave: _repeat_interleave,

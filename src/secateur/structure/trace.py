@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 from secateur.spec import Structure, TraceError
 from secateur.structure import algebra
 from secateur.structure.algebra import Node
+from secateur.structure.attributes import read_attribute
 from secateur.structure.capture import Inputs, capture, capture_with_values, normalise_inputs
 from secateur.structure.clone import named_tensors
 from secateur.structure.freeze import Found, freeze
@@ -19,7 +20,7 @@ from secateur.structure.modules import bind_modules, bind_operators
 from secateur.structure.polynomial import Polynomial
 from secateur.structure.program import Program
 from secateur.structure.rescale import Scale, find_scales
-from secateur.structure.resolve import Key, Opaque, Resolver
+from secateur.structure.resolve import Opaque, Resolver
 from secateur.structure.tracker import Tracker
 from secateur.structure.weights import find_norms, find_reads
 
@@ -59,7 +60,7 @@ def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False
         tracker.run(program)
     scales += bind_modules(model, tracker, resolver)
     _pin_uncompensated(scales, resolver)
-    resolution = resolver.resolve(lambda key: _attribute_value(model, key))
+    resolution = resolver.resolve(lambda key: read_attribute(model, key))
     _settle(scales, resolver)
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     found = Found(
@@ -114,12 +115,6 @@ def _enough(inputs: Inputs, *, larger: bool) -> Inputs:
         return made
 
     return tree_map(grown, inputs)
-
-
-def _attribute_value(model: nn.Module, key: Key) -> int:
-    path, name, index = key
-    value = getattr(model.get_submodule(path), name)
-    return int(value if index is None else value[index])
 
 
 def _pin_uncompensated(scales: list[Scale], resolver: Resolver) -> None:

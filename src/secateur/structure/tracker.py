@@ -12,6 +12,16 @@ from secateur.structure.algebra import Misfit, Node
 from secateur.structure.program import Op, Program, Ref, refs
 
 
+_CARRYING = frozenset(
+    f"aten::{name}"
+    for name in (
+        "view _unsafe_view reshape _reshape_alias transpose permute t squeeze unsqueeze expand slice select "
+        "clone alias detach contiguous _to_copy lift_fresh"
+    ).split()
+)
+"""Operators whose results hold the same numbers as what they are given."""
+
+
 @dataclass(frozen=True)
 class Reduction:
     """An operator's reduction: the argument and its dimensions, and how removed entries are to be ignored.
@@ -45,6 +55,8 @@ class Tracker:
         """(dimensions of a tensor, those of them that an operator reduces over and keeps)."""
         self.alignments: list[tuple[Node, int]] = []
         """(dimension, number that its size must stay a multiple of)."""
+        self.floors: list[tuple[Node, int]] = []
+        """(dimension, number of entries that an operator picks from it: so many must stay)."""
         self.macs_terms: list[MacsTerm] = []
         self.activations: list[tuple[int, tuple[Node, ...]]] = []
         """(bytes per element, dimensions) of each newly allocated intermediate."""
@@ -54,6 +66,8 @@ class Tracker:
         """Names of the tensors that some operator read."""
         self._pieces: dict[int, tuple[Node, ...]] = {}
         self._op_number: dict[int, int] = {}
+        self._positions: dict[int, Node] = {}
+        self._understood: set[int] = set()
 
     def run(self, program: Program) -> None:
         """Find the dimensions of every tensor in the program."""
@@ -62,19 +76,20 @@ class Tracker:
         self.program = program
         self._dims = [()] * len(program.shapes)
         self._op_number = {id(op): number for number, op in enumerate(program.ops)}
-        self.reductions, self.macs_terms, self.activations, self._pieces = {}, [], [], {}
+        self.reductions, self.macs_terms, self.activations = {}, [], []
+        self._pieces, self._positions = {}, {}
         self._start(program)
         for op in program.ops:
+            self._understood = set()
             rule = find_rule(op.target)
             if rule is None:
                 self._unknown(op)
-                continue
-            try:
-                made = rule(self, op)
-            except (Misfit, LookupError, ValueError, TypeError, ZeroDivisionError) as error:
-                self._not_followed(op, error)
-                continue
-            self._store(op, made)
+            else:
+                try:
+                    self._store(op, rule(self, op))
+                except (Misfit, LookupError, ValueError, TypeError, ZeroDivisionError) as error:
+                    self._not_followed(op, error)
+            self._follow_positions(op)
         for dims in self._dims:
             self.seen[tuple(id(node) for node in dims)] = dims
         read = {number for op in program.ops for number in refs([op.args, op.kwargs])}
@@ -82,6 +97,19 @@ class Tracker:
         for number in program.outputs:
             for node in self._dims[number]:
                 algebra.pin(node, Pin("output", "it is a dimension of the model's output"))
+            if number in self._positions:
+                algebra.pin(self._positions[number], Pin("output", "positions along it are an output of the model"))
+
+    def _follow_positions(self, op: Op) -> None:
+        """What holds positions along an axis keeps it whole, unless the operator's rule says that it understands."""
+        for number in refs([op.args, op.kwargs]):
+            node = self._positions.get(number)
+            if node is None or number in self._understood:
+                continue
+            if op.target._schema.name in _CARRYING:
+                self._positions[op.outputs[0]] = node
+            else:
+                self.pin(node, "by-value", "positions along it are numbers that the code uses", op)
 
     def _start(self, program: Program) -> None:
         for number, name in program.named.items():
@@ -219,6 +247,19 @@ class Tracker:
         if in_place:
             nodes = self.of(op, arg)
             self.in_place.append((nodes, tuple(nodes[dim] for dim in chosen)))
+
+    def place(self, tensor: int, node: Node) -> None:
+        """Declare that the entries of the tensor are positions along the dimension."""
+        self._positions[tensor] = node
+
+    def positions(self, tensor: int) -> Node | None:
+        """The dimension along which the tensor's entries are positions, for a rule that makes the right use of them."""
+        self._understood.add(tensor)
+        return self._positions.get(tensor)
+
+    def at_least(self, node: Node, count: int) -> None:
+        """Declare that so many entries of the dimension must stay."""
+        self.floors.append((node, count))
 
     def align(self, node: Node, multiple: int) -> None:
         """Declare that the size of the dimension must stay a multiple of this number."""

@@ -16,7 +16,7 @@ from torch import nn
 from secateur.spec import Plan
 from secateur.spec.expr import Expr, axes_of, size_of
 from secateur.structure import Traced
-from secateur.structure.capture import Inputs, as_captured, call_model, private_copy, tensors_in
+from secateur.structure.capture import Inputs, as_captured, call_model, call_modules, private_copy, tensors_in
 from secateur.structure.following import Diverged, Following
 from secateur.structure.tracker import Reduction
 from secateur.surgery.select import removed_mask
@@ -24,17 +24,17 @@ from secateur.surgery.select import removed_mask
 _FILL = {"zero": 0.0, "one": 1.0, "lowest": float("-inf"), "highest": float("inf")}
 
 
-def reference_outputs(model: nn.Module, traced: Traced, plan: Plan, inputs: Inputs) -> list[torch.Tensor]:
-    """Output tensors of the reference, in the order of the flattened outputs.
+def reference_outputs(
+    model: nn.Module, traced: Traced, plan: Plan, inputs: Inputs, *, of_modules: bool = False
+) -> list[torch.Tensor]:
+    """Output tensors of the reference, in the order of the flattened outputs; or those of all modules in it.
 
     The inputs may have another batch size or other values than those of the capture. Raises Diverged when the forward
     takes another path with them.
     """
     copy = private_copy(model).eval()
-    with as_captured(copy), _Skipping(traced, plan) as skipping:
-        outputs = list(tensors_in(call_model(copy, inputs)))
-    skipping.demand_end()
-    return outputs
+    with as_captured(copy), _Skipping(traced, plan).following(copy):
+        return call_modules(copy, inputs) if of_modules else list(tensors_in(call_model(copy, inputs)))
 
 
 class _Skipping(Following):

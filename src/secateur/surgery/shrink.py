@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
-from secateur.spec import Attribute, Plan, PlanError, Structure
+from secateur.spec import Plan, PlanError, Structure
 from secateur.spec.expr import size_of
 from secateur.spec.structure import shape_of
 from secateur.structure import clone_with, named_tensors
+from secateur.structure.attributes import write_attribute
 from secateur.structure.clone import NamedTensor
 from secateur.structure.freeze import fingerprint
 from secateur.surgery.select import kept_entries
@@ -93,15 +92,5 @@ def _rescaled(name: str, tensor: torch.Tensor, plan: Plan) -> torch.Tensor:
 def set_attributes(model: nn.Module, plan: Plan) -> None:
     """Set the sizes that the model's modules hold to those of the plan."""
     for attribute in plan.structure.attributes:
-        _set(model, attribute, size_of(attribute.size, plan.sizes))
-
-
-def _set(model: nn.Module, attribute: Attribute, size: int) -> None:
-    module = model.get_submodule(attribute.module)
-    if attribute.index is None:
-        setattr(module, attribute.name, size)
-        return
-    values: Any = getattr(module, attribute.name)
-    items = list(values)
-    items[attribute.index] = size
-    setattr(module, attribute.name, type(values)(items))
+        key = (attribute.module, attribute.name, attribute.index)
+        write_attribute(model, key, size_of(attribute.size, plan.sizes))

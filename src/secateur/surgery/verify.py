@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map
 
 from secateur.spec import Plan, Verification
 from secateur.structure import Traced, trace_program
-from secateur.structure.capture import Inputs, call_model, normalise_inputs, tensors_in
+from secateur.structure.capture import Inputs, call_model, call_modules, normalise_inputs, tensors_in
 from secateur.structure.following import Diverged
 from secateur.surgery.reference import reference_outputs
 
@@ -27,7 +27,8 @@ def verify(
 ) -> Verification:
     """Compare the shrunk model with the reference on these inputs, in eval mode.
 
-    The largest absolute difference over all output tensors must stay below `tolerance` times the largest absolute
+    Where all outputs are empty or zero (a detector that finds nothing, a head that starts at zero), the outputs of the
+    modules inside are compared instead, as far as they have the same shapes. The largest absolute difference over all output tensors must stay below `tolerance` times the largest absolute
     output; when none is given, below what the parameters' dtype explains (1e-4 in single precision). Both models come
     back in the mode they were in.
     """
@@ -41,20 +42,45 @@ def verify_traced(
     """Like `verify`, with a capture that was made before."""
     tolerance = _tolerance(small) if tolerance is None else tolerance
     try:
-        expected = _expected(model, plan, inputs, traced)
-    except Diverged as difference:
-        detail = f"the forward takes another path when entries are missing: {difference}"
-        return Verification(math.inf, math.inf, False, tolerance, detail)
-    try:
-        got = eval_outputs(small, inputs)
-    except Exception as error:  # the user's code may raise anything at sizes that it was not written for
-        detail = f"the forward of the shrunk model failed: {type(error).__name__}: {error}"
-        return Verification(math.inf, math.inf, False, tolerance, detail)
+        expected, got = _both(model, small, plan, inputs, traced, of_modules=False)
+        if not any(bool(tensor.any()) for tensor in expected):
+            expected, got = _comparable(*_both(model, small, plan, inputs, traced, of_modules=True))
+    except _Unproven as failure:
+        return Verification(math.inf, math.inf, False, tolerance, str(failure))
     if len(expected) != len(got):
         detail = f"the shrunk model gives {len(got)} output tensors, the reference {len(expected)}"
         return Verification(math.inf, math.inf, False, tolerance, detail)
     found = _compare(expected, got, tolerance)
     return found if found.ok or found.detail else replace(found, detail=_likely_reason(traced))
+
+
+class _Unproven(Exception):
+    """One of the two could not be run; says why."""
+
+
+def _both(
+    model: nn.Module, small: nn.Module, plan: Plan, inputs: Inputs, traced: Traced, *, of_modules: bool
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """What the reference and the shrunk model put out."""
+    try:
+        expected = _expected(model, plan, inputs, traced, of_modules=of_modules)
+    except Diverged as difference:
+        raise _Unproven(f"the forward takes another path when entries are missing: {difference}") from difference
+    try:
+        with _same_randomness():
+            return expected, _outputs(small, inputs, of_modules=of_modules)
+    except Exception as error:  # the user's code may raise anything at sizes that it was not written for
+        raise _Unproven(f"the forward of the shrunk model failed: {type(error).__name__}: {error}") from error
+
+
+def _comparable(
+    expected: list[torch.Tensor], got: list[torch.Tensor]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Pairs of the same shape: of tensors inside the models, those along no axis that was cut."""
+    pairs = [(a, b) for a, b in zip(expected, got, strict=False) if a.shape == b.shape and a.numel()]
+    if not pairs:
+        raise _Unproven("all outputs are empty or zero on these inputs, and nothing inside can be compared; give other inputs")
+    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def _likely_reason(traced: Traced) -> str:
@@ -68,13 +94,16 @@ def _tolerance(model: nn.Module) -> float:
     return max((COARSE[parameter.dtype] for parameter in model.parameters() if parameter.dtype in COARSE), default=1e-4)
 
 
-def _expected(model: nn.Module, plan: Plan, inputs: Inputs, traced: Traced) -> list[torch.Tensor]:
+def _expected(
+    model: nn.Module, plan: Plan, inputs: Inputs, traced: Traced, *, of_modules: bool
+) -> list[torch.Tensor]:
     try:
         with _same_randomness():
-            return reference_outputs(model, traced, plan, inputs)
+            return reference_outputs(model, traced, plan, inputs, of_modules=of_modules)
     except Diverged:  # some code asks where its tensors are
+        again = trace_program(model, inputs, with_values=True)
         with _same_randomness():
-            return reference_outputs(model, trace_program(model, inputs, with_values=True), plan, inputs)
+            return reference_outputs(model, again, plan, inputs, of_modules=of_modules)
 
 
 @contextmanager
@@ -86,14 +115,20 @@ def _same_randomness() -> Iterator[None]:
 
 
 def eval_outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
-    """Output tensors of one forward in eval mode, the same on every call; the model comes back in the mode it was
-    in."""
+    """Output tensors of one forward in eval mode, with the same random numbers on every call; the model comes back in
+    the mode it was in."""
+    with _same_randomness():
+        return _outputs(model, inputs, of_modules=False)
+
+
+def _outputs(model: nn.Module, inputs: Inputs, *, of_modules: bool) -> list[torch.Tensor]:
     modes = {module: module.training for module in model.modules()}
     first = next(iter(model.parameters()), torch.empty(0))
     given = tree_map(lambda leaf: leaf.to(first.device) if isinstance(leaf, torch.Tensor) else leaf, inputs)
     try:
-        with torch.no_grad(), _same_randomness():
-            return list(tensors_in(call_model(model.eval(), given)))
+        with torch.no_grad():
+            model.eval()
+            return call_modules(model, given) if of_modules else list(tensors_in(call_model(model, given)))
     finally:
         for module, mode in modes.items():
             module.training = mode

@@ -7,6 +7,7 @@ from secateur.structure.rules import (
     normalisation,
     pointwise,
     reduction,
+    routing,
     shape,
     spatial,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "normalisation",
     "pointwise",
     "reduction",
+    "routing",
     "rule",
     "shape",
     "spatial",

@@ -48,8 +48,10 @@ def grouped_mm(t: Tracker, op: Op) -> Dims:
     if len(left) != 2 or len(right) != 3:
         raise Misfit("only rows against a stack of matrices is followed")
     (rows, inner), (experts, inner_too, columns) = left, right
-    for node in (rows, experts):
-        t.pin(node, "by-value", "rows are routed to experts by value", op)
+    t.pin(rows, "by-value", "rows are routed to experts by value", op)
+    t.unify(experts, t.of(op, 2)[0], op)
+    for part in atoms(experts):
+        part.marks.add("experts")
     t.unify(inner, inner_too, op)
     t.reduce(op, 0, [1], "zero")
     t.macs([rows, inner, columns])

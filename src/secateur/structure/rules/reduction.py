@@ -84,20 +84,18 @@ def cumprod(t: Tracker, op: Op) -> Dims:
     return x
 
 
-@rule("aten::topk", "aten::kthvalue")
-def topk(t: Tracker, op: Op) -> list[Dims]:
-    x, dim = t.of(op, 0), t.arg(op, 2, -1)
-    return _reordered(t, op, x, dim, "the largest entries are picked by value")
-
-
 @rule("aten::sort", "aten::argsort", "aten::mode", "aten::median")
 def sort(t: Tracker, op: Op) -> list[Dims]:
     x = t.of(op, 0)
     dim = next((value for value in op.args[1:] if type(value) is int), op.kwargs.get("dim", -1))
-    return _reordered(t, op, x, dim, "entries are reordered by value")
+    sorted_positions = t.positions(op.args[0].id)
+    if sorted_positions is not None:
+        t.place(op.outputs[0], sorted_positions)
+    return reordered(t, op, x, dim, "entries are reordered by value")
 
 
-def _reordered(t: Tracker, op: Op, x: Dims, dim: int, detail: str) -> list[Dims]:
+def reordered(t: Tracker, op: Op, x: Dims, dim: int, detail: str) -> list[Dims]:
+    """Outputs of an operator that puts the entries along a dimension into an order of its own."""
     if not x:
         return [x for _ in op.outputs]
     t.pin(x[dim], "by-value", detail, op)

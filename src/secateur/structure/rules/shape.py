@@ -148,9 +148,11 @@ def slice_(t: Tracker, op: Op) -> Dims:
     dim = t.arg(op, 1, 0)
     size = dims[dim].size
     start, stop, step = _bounds(t.arg(op, 2, None), t.arg(op, 3, None), t.arg(op, 4, 1), size)
+    if stop <= start:
+        return _emptied(t, op, dims, dim)
     if size == 1 or (start == 0 and stop == size and step == 1):
-        return dims if t.shape(op.outputs[0])[dim] == size else _emptied(t, op, dims, dim)
-    if step == 1 and stop > start:
+        return dims
+    if step == 1:
         before, inside, after = t.cut(dims[dim], [start, stop - start, size - stop], op)
         t.pieces_of(op, [before, inside, after])
         dims[dim] = inside
@@ -251,8 +253,8 @@ def _moved(op: Op) -> list[int]:
 
 @rule("aten::unfold")
 def unfold(t: Tracker, op: Op) -> Dims:
-    dims, dim = list(t.of(op, 0)), op.args[1]
-    shape = t.shape(op.outputs[0])
+    dims, shape = list(t.of(op, 0)), t.shape(op.outputs[0])
+    dim = op.args[1] % len(dims)
     t.pin(dims[dim], "spatial", "windows are taken along this dimension", op)
     dims[dim] = t.fixed(shape[dim], "spatial", "windows along a dimension", op)
     return [*dims, t.fixed(shape[-1], "spatial", "entries of a window", op)]
