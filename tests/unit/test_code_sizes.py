@@ -176,12 +176,12 @@ class Experts(nn.Module):
 
 
 def test_experts_that_are_looked_up_by_position_can_go_but_as_many_stay_as_are_picked():
-    result = halved(Experts(), torch.randn(5, 8))
+    result = halved(Experts(), torch.randn(5, 8), granularity="experts")
     assert result.plan.sizes["weight.out"] == 3
-    least = sc.prune(Experts(), torch.randn(5, 8), budget={"channels": 0.4})
+    least = sc.prune(Experts(), torch.randn(5, 8), budget={"channels": 0.4}, granularity="experts")
     assert least.plan.sizes["weight.out"] == 2
     with pytest.raises(sc.SecateurError, match="cannot be met"):
-        sc.prune(Experts(), torch.randn(5, 8), budget={"channels": 0.2})
+        sc.prune(Experts(), torch.randn(5, 8), budget={"channels": 0.2}, granularity="experts")
 
 
 class Numbers(Experts):

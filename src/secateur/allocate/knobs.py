@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.allocate.rounding import multiple_of
-from secateur.spec import BudgetError, Scores, Structure
+from secateur.spec import Axis, BudgetError, Scores, Structure
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -77,7 +77,7 @@ def make_knobs(structure: Structure, scores: Scores, limits: Limits) -> list[Kno
         members = tied.get(axis.name, ((axis.name, 1),))
         seen |= {name for name, _ in members}
         if all(name in scores.values for name, _ in members):
-            knobs.append(_knob(members, structure.sizes, scores, limits))
+            knobs.append(_knob(members, structure, scores, limits))
     return knobs + _switches(structure, scores)
 
 
@@ -91,18 +91,18 @@ def _switches(structure: Structure, scores: Scores) -> list[Knob]:
     ]
 
 
-def _knob(members: Sequence[tuple[str, int]], sizes: Mapping[str, int], scores: Scores, limits: Limits) -> Knob:
+def _knob(members: Sequence[tuple[str, int]], structure: Structure, scores: Scores, limits: Limits) -> Knob:
     name, per_level = members[0]
-    full = sizes[name] // per_level
+    full = structure.sizes[name] // per_level
     multiple = multiple_of(limits.round_to)
-    least = max(_floor(sizes[axis], factor, limits) for axis, factor in members)
+    least = max(_floor(structure.axis[axis], factor, limits) for axis, factor in members)
     levels = [t for t in range(min(least, full), full) if all(f * t % multiple == 0 for _, f in members)]
     allowed = np.array([*levels, full], dtype=np.int64)
     return Knob(tuple(members), allowed, _losses(members, allowed, scores), allowed / full)
 
 
-def _floor(size: int, factor: int, limits: Limits) -> int:
-    kept = max(limits.min_keep, ceil(size * (1 - limits.max_remove_ratio) - 1e-9))
+def _floor(axis: Axis, factor: int, limits: Limits) -> int:
+    kept = max(axis.least, limits.min_keep, ceil(axis.size * (1 - limits.max_remove_ratio) - 1e-9))
     return max(1, ceil(kept / factor))
 
 

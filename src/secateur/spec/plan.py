@@ -65,11 +65,9 @@ def _check(structure: Structure, name: str, indices: Indices) -> None:
         raise PlanError(f"axis {name!r}: every row must keep the same number of indices")
     for row in rows:
         values = np.asarray(row, dtype=np.int64)
-        if values.size == 0 and axis.role == "blocks":
-            continue
-        if values.size == 0:
-            raise PlanError(f"axis {name!r}: at least one index must be kept")
-        if (np.diff(values) <= 0).any() or values[0] < 0 or values[-1] >= axis.size:
+        if values.size < axis.least:
+            raise PlanError(f"axis {name!r}: at least {axis.least} must be kept, got {values.size}")
+        if values.size and ((np.diff(values) <= 0).any() or values[0] < 0 or values[-1] >= axis.size):
             raise PlanError(f"axis {name!r}: indices must ascend within 0..{axis.size - 1}")
 
 

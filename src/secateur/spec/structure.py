@@ -21,7 +21,7 @@ JsonExpr = Annotated[
     PlainSerializer(expressions.to_json),
 ]
 
-Role = Literal["channels", "heads", "head_width", "groups", "group_width", "blocks"]
+Role = Literal["channels", "heads", "head_width", "groups", "group_width", "experts", "state", "blocks"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Axis:
     """Parent axis, when the kept indices may differ for each index of that parent (equal counts)."""
     chosen: bool = False
     """Whether it is pruned by default; head widths are not while whole heads can go."""
+    least: int = 1
+    """Indices that stay at least: as many experts as a router picks; none of a block."""
 
 
 @dataclass(frozen=True)

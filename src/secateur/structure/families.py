@@ -21,6 +21,9 @@ def roles_of(tracker: Tracker) -> dict[int, tuple[Role, bool]]:
         for node in dims:
             for family in _families(node):
                 _judge(family, roles)
+    for node in tracker.free_atoms():
+        if "experts" in node.marks:
+            roles[id(node)] = ("experts", False)
     held = _beside_something_free(tracker)
     return {
         number: (role, chosen or (role == "head_width" and number not in held))

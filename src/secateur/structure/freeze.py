@@ -53,7 +53,7 @@ def freeze(found: Found) -> Structure:
     named = Names(found.tracker.named)
     roles, reach = roles_of(found.tracker), _Reach(found)
     axes = [_axis(node, name, roles, found.tracker, reach, named) for node, name in named.items()]
-    axes += [Axis(_block_axis(block), 1, "blocks", block.pin) for block in found.depth.blocks]
+    axes += [Axis(_block_axis(block), 1, "blocks", block.pin, least=0) for block in found.depth.blocks]
     tensors = _tensors(found, named)
     blocks = tuple(Block(_block_axis(block), block.path, block.dim) for block in found.depth.blocks)
     return Structure(
@@ -150,6 +150,8 @@ def _axis(
     node: Node, name: str, roles: Mapping[int, tuple[Role, bool]], tracker: Tracker, reach: _Reach, named: Names
 ) -> Axis:
     role, chosen = roles.get(id(node), ("channels", True))
+    if id(node) in reach.state:
+        role = "state"
     pin = node.pin
     if pin is None and id(node) not in reach.used:
         pin = Pin("unused", "no forward that was captured reads the tensors it occurs in")
@@ -157,15 +159,32 @@ def _axis(
         pin = Pin("no-parameter", "it occurs in buffers alone")
     parent = parent_of(node, role, tracker) if pin is None and role in ("group_width", "head_width") else None
     within = named.of(parent) if parent is not None and named.has(parent) else None
-    return Axis(name, node.size, role, pin, within, chosen and pin is None)
+    least = max((_share(node, whole, count) for whole, count in tracker.floors), default=1)
+    return Axis(name, node.size, role, pin, within, chosen and pin is None, least)
+
+
+def _share(node: Node, whole: Node, count: int) -> int:
+    """How many indices of the axis must stay for `count` entries of a dimension; one where it does not occur in it."""
+    inside = list(atoms(whole))
+    if not any(part is node for part in inside):
+        return 1
+    others = prod(part.size for part in inside if part.pin is not None) if find(whole).kind == "product" else 1
+    return min(node.size, -(-count // others))
 
 
 class _Reach:
-    """Ids of the atoms that occur in parameters, and in tensors that some captured operator reads."""
+    """Ids of the atoms that occur in parameters, in tensors that some captured operator reads, and in sizes that the
+    model itself calls those of a state."""
 
     def __init__(self, found: Found) -> None:
         dims = found.tracker.named
         self.used = _atom_ids(dims[name] for name in found.tracker.used)
+        self.state = {
+            id(find(node))
+            for (_, name, _), size in found.resolution.attributes.items()
+            for node in size.nodes
+            if "state" in name.rpartition(".")[2] and len(size.nodes) == 1
+        }
         self.parameters = _atom_ids(dims[item.name] for item in found.tensors if item.kind == "parameter")
 
 

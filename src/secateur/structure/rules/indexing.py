@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateur.structure.algebra import ONE, Node
+from secateur.structure.algebra import ONE, Node, atoms
 from secateur.structure.program import Op, Ref, refs
 from secateur.structure.rules.table import Dims, rule
 from secateur.structure.tracker import Tracker
@@ -45,6 +45,8 @@ def _look_up(t: Tracker, op: Op, node: Node, index: int) -> None:
     along = t.positions(index)
     if along is not None:
         t.unify(node, along, op)
+        for part in atoms(node):
+            part.marks.add("experts")
     else:
         t.pin(node, "indexed", "entries are looked up by index", op)
 
