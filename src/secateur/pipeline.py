@@ -205,7 +205,7 @@ def _shares(settings: PruneConfig, model: nn.Module, structure: Structure) -> Ma
     return shares_from_entropies(layer_entropies(model, structure))
 
 
-def _demand_something_to_cut(structure: Structure, granularity: str | Sequence[str]) -> None:
+def _demand_something_to_cut(structure: Structure, granularity: str | Sequence[str] = ()) -> None:
     if any(axis.chosen for axis in structure.axes):
         return
     meant = [axis for axis in structure.axes if not granularity or axis.role in granularity]
