@@ -8,17 +8,17 @@ from typing import Any
 from torch import nn
 
 from secateur.spec import ModelError, StoreError
-from secateur.store import SAFE_SOURCES, load_into, read_manifest
+from secateur.store import SAFE_SOURCES, load_into, read_source
 
 
 def load(directory: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The saved model in eval mode, bit for bit.
 
     model: a fresh instance of the original, which is turned into the saved one; not needed for networks that Secateur
-    can build by name. Raises StoreError when the folder is damaged or belongs to another model.
+    can build by name, those of torchvision and timm built in the ordinary way, and those of transformers. Raises
+    StoreError when the folder is damaged or belongs to another model.
     """
-    manifest = read_manifest(directory)
-    original = model if model is not None else _build(directory, dict(manifest.source))
+    original = model if model is not None else _build(directory, read_source(directory))
     return load_into(directory, original).eval()
 
 

@@ -13,8 +13,9 @@ from torch import nn
 
 from secateur.allocate import Allocator, allocate, shares_from_entropies
 from secateur.cost import network_costs
+from secateur.hugging_face import Tied, adopt_config, config_of, describe, is_transformers_model, tie_to_config
 from secateur.score import Criterion, layer_entropies, score
-from secateur.spec import Plan, RunRecord, Scores, SecateurError, Structure, Verification
+from secateur.spec import BudgetError, Plan, RunRecord, Scores, SecateurError, Structure, Verification
 from secateur.spec.budget import Budgets
 from secateur.store import history_of, remember_history, save_folder
 from secateur.structure import Traced, trace_program
@@ -25,6 +26,7 @@ from secateur.surgery import mend, shrink, verify_traced
 
 Metrics = Mapping[str, Any]
 Evaluate = Callable[[nn.Module], float | Metrics]
+TIES = ("auto", "config", "none")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class PruneConfig:
     """Kinds of axes that are cut, and no others: one or more roles, such as `heads` or `blocks` (docs/glossary.md)."""
     schema: str | Path | Schema | None = None
     """An edited base schema, or the path of one: what it leaves out stays whole."""
+    tie: str = "auto"
+    """Networks of transformers: `config` cuts only to sizes that their configuration can say, so that `from_pretrained`
+    loads the result, `none` does not care, and `auto` is `config` where that costs nothing: the allocator gives every
+    layer the same share anyway, no axis stays whole for it, and the budget can be met."""
     seed: int = 0
 
 
@@ -58,6 +64,8 @@ class PruneResult:
     after: Metrics
     verification: Verification | None
     options: Metrics = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What the result cannot do that one might expect, and why."""
 
     @property
     def structure(self) -> Structure:
@@ -89,7 +97,9 @@ class PruneResult:
         """The record of this run."""
         environment = {"torch": torch.__version__, "python": platform.python_version()}
         model = self.plan.structure.model
-        return RunRecord("prune", model, self.before, self.after, self.verification, self.options, (), environment)
+        return RunRecord(
+            "prune", model, self.before, self.after, self.verification, self.options, (), environment, self.notes
+        )
 
 
 def _shown(value: float) -> str:
@@ -120,6 +130,8 @@ def prune(
     cannot be met, a selector matches nothing, a schema contradicts the network, or weights are not finite.
     """
     settings = _settings(config, options)
+    if settings.tie not in TIES:
+        raise SecateurError(f"unknown tie {settings.tie!r}; expected one of {', '.join(TIES)}")
     inputs = normalise_inputs(example_inputs)
     traced = trace_program(model, inputs)
     schemed = traced.structure if settings.schema is None else apply_schema(traced.structure, settings.schema)
@@ -127,34 +139,29 @@ def prune(
         schemed, model, ignore=settings.ignore, targets=settings.targets, granularity=settings.granularity
     )
     _demand_something_to_cut(structure, settings.granularity)
+    tied = tie_to_config(model, structure)
+    preferred = _structures(settings, structure, tied)
     by_member = settings.merge != "score"
-    scores = score(model, structure, criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed)
+    scores = score(
+        model, preferred[0], criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed
+    )
+    shares = _shares(settings, model, structure)
 
     def decide(structure: Structure) -> Plan:
-        return _allocated(model, structure, scores, budget, settings)
+        return _allocated(structure, scores, budget, settings, shares)
 
-    cut = _cut(model, decide(structure), inputs, traced if verify else None)
+    cut = _cut(model, _first_that_fits(preferred, decide), inputs, traced if verify else None)
     if cut.proof is not None and not cut.proof.ok:
         cut = _mended(model, cut, decide, inputs, traced)
-    remember_history(cut.model, [*history_of(model), cut.plan])
+    small, plan = cut.model, cut.plan
+    remember_history(small, [*history_of(model), plan])
+    notes: tuple[str, ...] = ()
+    if is_transformers_model(model):
+        describe(small, config_of(model), exact=False)
+        notes = _config_notes(small, plan, inputs, tied, settings.tie)
     before = {**network_costs(structure), **_evaluated(evaluate, model)}
-    after = {**network_costs(structure, cut.plan.sizes), **_evaluated(evaluate, cut.model)}
-    return PruneResult(cut.model, cut.plan, before, after, cut.proof, {**cut.plan.made_by})
-
-
-def _allocated(model: nn.Module, structure: Structure, scores: Scores, budget: Budgets, settings: PruneConfig) -> Plan:
-    free = {axis.name for axis in structure.prunable}
-    return allocate(
-        structure,
-        replace(scores, values={name: values for name, values in scores.values.items() if name in free}),
-        budget,
-        allocator=settings.allocator,
-        merge=settings.merge,
-        shares=_shares(settings, model, structure),
-        round_to=settings.round_to,
-        min_keep=settings.min_keep,
-        max_remove_ratio=settings.max_remove_ratio,
-    )
+    after = {**network_costs(structure, plan.sizes), **_evaluated(evaluate, small)}
+    return PruneResult(small, plan, before, after, cut.proof, {**plan.made_by}, notes)
 
 
 @dataclass(frozen=True)
@@ -195,6 +202,53 @@ def _settings(config: PruneConfig | None, options: Mapping[str, Any]) -> PruneCo
     if options:
         raise SecateurError("give either config or single options to prune, not both")
     return config
+
+
+def _structures(settings: PruneConfig, structure: Structure, tied: Tied | None) -> list[Structure]:
+    """What to allocate on: the first on which the budget can be met."""
+    if settings.tie == "config":
+        if tied is None:
+            raise SecateurError(f"tie='config' needs a network of transformers, got {structure.model}; drop it")
+        _demand_something_to_cut(tied.structure)
+        return [tied.structure]
+    costs_nothing = tied is not None and not tied.kept_whole and settings.allocator == "uniform"
+    return [tied.structure, structure] if tied is not None and costs_nothing and settings.tie == "auto" else [structure]
+
+
+def _first_that_fits(structures: Sequence[Structure], allocated: Callable[[Structure], Plan]) -> Plan:
+    for structure in structures[:-1]:
+        try:
+            return allocated(structure)
+        except BudgetError:
+            continue
+    return allocated(structures[-1])
+
+
+def _allocated(
+    structure: Structure, scores: Scores, budget: Budgets, settings: PruneConfig, shares: Mapping[str, float] | None
+) -> Plan:
+    free = {axis.name for axis in structure.prunable}
+    return allocate(
+        structure,
+        replace(scores, values={name: values for name, values in scores.values.items() if name in free}),
+        budget,
+        allocator=settings.allocator,
+        merge=settings.merge,
+        shares=shares,
+        round_to=settings.round_to,
+        min_keep=settings.min_keep,
+        max_remove_ratio=settings.max_remove_ratio,
+    )
+
+
+def _config_notes(small: nn.Module, plan: Plan, inputs: Inputs, tied: Tied | None, tie: str) -> tuple[str, ...]:
+    reason = (
+        "it did not fit its configuration before" if tied is None else adopt_config(small, plan, tied.moves, inputs)
+    )
+    if reason is None:
+        return ()
+    hint = "" if tied is None or tie == "config" else "; tie='config' cuts only to sizes that its configuration can say"
+    return (f"from_pretrained cannot load the result, secateur.load can: {reason}{hint}",)
 
 
 def _shares(settings: PruneConfig, model: nn.Module, structure: Structure) -> Mapping[str, float] | None:

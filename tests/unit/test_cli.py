@@ -231,7 +231,7 @@ def test_what_the_system_refuses_is_one_message(monkeypatch: pytest.MonkeyPatch,
     def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("secateur.store.folder.save_file", full)
+    monkeypatch.setattr("secateur.store.layouts.save_file", full)
     found = secateur("prune", "lenet5", "--budget", "macs=0.5", "--out", tmp_path / "small")
     assert found.code == 1
     assert found.err.endswith("secateur: the system refused: No space left on device\n")

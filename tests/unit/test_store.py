@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -126,6 +127,55 @@ def test_another_model_is_refused_with_the_first_difference(saved: Path) -> None
         sc.load(saved, build_model("lenet5-caffe"))
 
 
+@pytest.mark.parametrize(
+    ("library", "name", "options"),
+    [
+        ("torchvision", "resnet18", {}),
+        ("torchvision", "mobilenet_v3_small", {"num_classes": 7}),
+        ("torchvision", "vit_b_32", {"image_size": 64, "num_classes": 7}),
+        ("timm", "lcnet_050", {"num_classes": 7, "in_chans": 1}),
+        ("timm", "vit_tiny_patch16_224", {"img_size": 64, "num_classes": 7}),
+    ],
+)
+def test_networks_that_tell_how_they_were_built_need_no_factory(
+    library: str, name: str, options: dict[str, int], tmp_path: Path
+) -> None:
+    model, image = ordinary(library, name, **options), torch.randn(1, options.get("in_chans", 3), 64, 64)
+    result = sc.prune(model, image, budget={"channels": 0.5}, verify=False)
+    loaded = sc.load(result.save(tmp_path / "out"))
+    assert torch.equal(loaded(image), result.model.eval()(image))
+
+
+def ordinary(library: str, name: str, **options: Any) -> nn.Module:
+    if library == "timm":
+        return pytest.importorskip("timm").create_model(name, pretrained=False, **options)
+    return pytest.importorskip("torchvision.models").get_model(name, weights=None, **options)
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "options"),
+    [
+        ("torchvision", "resnet50", {"replace_stride_with_dilation": [False, False, True]}),
+        ("timm", "resnet18", {"output_stride": 8}),
+    ],
+)
+def test_the_same_tensors_are_not_the_same_network(
+    library: str, name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    save_folder(ordinary(library, name, **options), tmp_path / "dilated")
+    with pytest.raises(StoreError, match="does not say how to build"):
+        sc.load(tmp_path / "dilated")
+
+
+def test_an_instance_on_the_way_is_cut_by_what_is_left(tmp_path: Path) -> None:
+    once = small_network()
+    twice = sc.prune(once.model, example_inputs("lenet5"), budget={"channels": 0.5})
+    twice.save(tmp_path / "twice")
+    halfway = sc.shrink(build_model("lenet5", seed=9), once.plan)
+    image = example_inputs("lenet5")[0]
+    assert torch.equal(sc.load(tmp_path / "twice", halfway)(image), twice.model.eval()(image))
+
+
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
@@ -155,7 +205,7 @@ def test_a_failure_leaves_nothing_half_written(
         shutil.copytree(saved, target)
     before = listing(tmp_path)
 
-    def fail(*arguments: object) -> str:
+    def fail(*arguments: object, **options: object) -> str:
         raise OSError("disk full")
 
     monkeypatch.setattr("secateur.store.folder.model_card", fail)

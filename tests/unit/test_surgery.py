@@ -107,6 +107,14 @@ def test_shrunk_tensors_are_the_kept_rows_and_columns(net):
     assert model[0].out_channels == 4 and model[0].weight.shape[0] == 4
 
 
+def test_networks_without_memory_are_cut_the_same(net):
+    model, structure = net
+    plan = Plan(structure, {"0.out": (0, 3)})
+    small = shrink(model, plan)
+    bare = shrink(model.to("meta"), plan)
+    assert [tensor.shape for tensor in bare.state_dict().values()] == [t.shape for t in small.state_dict().values()]
+
+
 def test_masks_are_ones_and_zeros_of_the_parameters(net):
     model, structure = net
     masks = structured_masks(model, Plan(structure, {"0.out": (0, 3)}))

@@ -22,7 +22,7 @@ from secateur.models import (
     natural_input_shape,
 )
 from secateur.spec import DataError, ModelError, SecateurError, StoreError
-from secateur.store import SAFE_SOURCES, read_manifest
+from secateur.store import SAFE_SOURCES, read_source
 from secateur.train.outputs import logits_of
 
 
@@ -124,7 +124,7 @@ def _as_folder(model: str) -> Path | None:
 
 
 def _saved_source(folder: Path, factory: str | None) -> dict[str, Any]:
-    source = dict(read_manifest(folder).source)
+    source = read_source(folder)
     if factory is not None:
         return {**source, "name": factory}
     name = source.get("name")

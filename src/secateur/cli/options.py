@@ -81,6 +81,10 @@ class CutOptions(Common):
     calibration: Annotated[int, Option(help="Training images for criteria that look at data.")] = 1024
     min_keep: Annotated[int, Option(help="Channels that every layer keeps at least.")] = 1
     max_remove_ratio: Annotated[float, Option(help="Share of each layer's channels that may go at most.")] = 1.0
+    tie: Annotated[
+        str,
+        Option(help="Networks of transformers: cut to sizes that their config can say: auto (if free), config, none."),
+    ] = "auto"
     ignore: Annotated[
         list[str], Option(metavar="SELECTOR", help="Leave whole: a module, re:PATTERN, or module type; repeatable.")
     ] = field(default_factory=list)

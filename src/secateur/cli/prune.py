@@ -61,7 +61,7 @@ def run(options: Options) -> Outcome:
     opened = target.build(data)
     note(f"pruning {target.name} to {', '.join(options.budget)}")
     result = _pruned(opened, options, data, _calibration(target, options, opened.device))
-    for text in result.structure.notes:
+    for text in (*result.structure.notes, *result.notes):
         note(text)
     proof = _proof(opened, result, data) if options.verify else None
     if options.out is None:
@@ -76,6 +76,7 @@ def run(options: Options) -> Outcome:
             before=result.before,
             after=result.after,
             verification=proof,
+            notes=result.notes,
         )
     return _outcome(options, result, proof)
 
@@ -120,6 +121,7 @@ def _pruned(opened: Opened, options: Options, data: ImageSet | None, calibration
         targets=tuple(options.targets),
         granularity=tuple(options.granularity),
         schema=options.schema,
+        tie=options.tie,
         seed=options.seed,
     )
 

@@ -35,6 +35,7 @@ def save(
     after: Mapping[str, Any],
     verification: Verification | None = None,
     stages: Sequence[Mapping[str, Any]] = (),
+    notes: tuple[str, ...] = (),
 ) -> None:
     """Write the folder."""
     run = RunRecord(
@@ -46,6 +47,7 @@ def save(
         options=as_record(options),
         stages=tuple(stages),
         environment={"torch": torch.__version__, "python": platform.python_version()},
+        notes=notes,
     )
     save_folder(model, out, run=run, source=source, texts={FILE_NAME: as_recipe(verb, options)})
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ __all__ = [
     "list_models",
     "load_weights",
     "natural_input_shape",
+    "possible_origins",
 ]
 
 
@@ -77,6 +79,15 @@ def example_inputs(name: str, *, input_shape: Shape | None = None) -> Inputs:
 def list_models() -> list[tuple[str, str]]:
     """(name, description) of each built-in model, in order of name."""
     return list(MODELS.describe())
+
+
+def possible_origins(model: nn.Module) -> Iterator[dict[str, Any]]:
+    """Keyword arguments of `build_model` with which this network of torchvision or timm may have been built; only a
+    comparison with what they build can tell."""
+    for prefix, source in (("torchvision", torchvision_source), ("timm", timm_source)):
+        for name, num_classes, shape in source.origins(model):
+            found = {"name": f"{prefix}:{name}", "num_classes": num_classes, "input_shape": shape}
+            yield {key: value for key, value in found.items() if value is not None}
 
 
 def _resolve(name: str) -> tuple[Source, str]:

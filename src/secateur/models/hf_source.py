@@ -1,10 +1,14 @@
-"""`hf:DIR`: a local folder in the layout of Hugging Face, `config.json` with or without safetensors weights.
+"""`hf:DIR`: a local folder in the layout of Hugging Face, `config.json` with or without safetensors weights; or
+`hf:FILE.json`, a configuration alone.
 
 Nothing is downloaded, no code of the folder runs, and pickled weights are refused.
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +32,20 @@ def build(name: str, num_classes: int | None, shape: Shape | None) -> nn.Module:
         config.num_labels = num_classes
     model_class = _model_class(name, config)
     if not _has_weights(Path(name)):
-        return model_class(config)
+        return _from_config(model_class, config)
     model = _with_weights(name, model_class, config)
     refuse_nonfinite(dict(model.named_parameters()), name)
     return model
+
+
+def _from_config(model_class: Any, config: Any) -> nn.Module:
+    """Random weights, in the type that the configuration names."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(config.dtype or default)
+    try:
+        return model_class(config)
+    finally:
+        torch.set_default_dtype(default)
 
 
 def input_shape(name: str) -> Shape | None:
@@ -72,7 +86,8 @@ def _main_input(name: str, config: Any) -> str:
 
 
 def _config(name: str) -> Any:
-    if not (Path(name) / "config.json").is_file():
+    path = Path(name)
+    if not (path.is_file() or (path / "config.json").is_file()):
         raise ModelError(f"hf:{name}: no config.json there; give a local folder (models are never downloaded)")
     auto_config = import_extra("transformers", "AutoConfig")
     try:
@@ -107,14 +122,15 @@ def _has_weights(folder: Path) -> bool:
 
 def _with_weights(name: str, model_class: Any, config: Any) -> nn.Module:
     try:
-        model, report = model_class.from_pretrained(
-            name,
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with quiet():
+            model, report = model_class.from_pretrained(
+                name,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError) as error:
         hint = "were they saved for another number of classes?"
         raise ModelError(f"hf:{name}: the weights cannot be loaded ({hint}): {error}") from error
@@ -124,3 +140,20 @@ def _with_weights(name: str, model_class: Any, config: Any) -> nn.Module:
             f"hf:{name}: the weights lack {missing}; name the class they were saved from in 'architectures'"
         )
     return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars, log lines or warnings of transformers."""
+    logging = import_extra("transformers.utils.logging")
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

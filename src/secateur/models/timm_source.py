@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -43,6 +44,20 @@ def input_shape(name: str) -> Shape:
 def example_inputs(name: str, shape: Shape | None) -> Inputs:
     """One random image."""
     return (random_image(shape or input_shape(name)),)
+
+
+def origins(model: nn.Module) -> Iterator[tuple[str, int | None, Shape | None]]:
+    """Names, classes and shapes of image that `build` may have been called with for this network."""
+    config: Any = getattr(model, "pretrained_cfg", None)
+    if not type(model).__module__.startswith("timm.") or not isinstance(config, dict):
+        return
+    name, classes = str(config.get("architecture")), getattr(model, "num_classes", None)
+    yield name, classes, None
+    channels = next((parameter.shape[1] for parameter in model.parameters() if parameter.dim() == 4), None)
+    _, height, width = config.get("input_size", (3, 224, 224))
+    size = getattr(getattr(model, "patch_embed", None), "img_size", None) or (height, width)
+    if channels is not None:
+        yield name, classes, (channels, *size)
 
 
 def _timm(name: str) -> Any:

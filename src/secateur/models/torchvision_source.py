@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
@@ -73,3 +74,18 @@ def _crop_size(name: str) -> int | list[int]:
     if not weights:
         return 224
     return getattr(weights[0].transforms(), "crop_size", 224)
+
+
+def origins(model: nn.Module) -> Iterator[tuple[str, int | None, Shape | None]]:
+    """Names, classes and shapes of image that `build` may have been called with for this network."""
+    defined_in = type(model).__module__
+    if not defined_in.startswith("torchvision.models."):
+        return
+    models = import_extra("torchvision.models")
+    classes = [parameter.shape[0] for parameter in model.parameters()][-1:]
+    side = getattr(model, "image_size", None)
+    for name in models.list_models():
+        if models.get_model_builder(name).__module__ == defined_in:
+            yield from ((name, count, None) for count in (None, *classes))
+            if isinstance(side, int):
+                yield from ((name, count, (3, side, side)) for count in (None, *classes))

@@ -37,4 +37,6 @@ class RunRecord(Record):
     stages: tuple[Mapping[str, Any], ...] = ()
     """Metrics after each stage, in order: `{"stage": "cut", ...}`."""
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    notes: tuple[str, ...] = ()
+    """What the result cannot do that one might expect, and why."""
     schema_version: int = 1

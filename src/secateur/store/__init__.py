@@ -1,7 +1,7 @@
 """Saving and loading: folders that hold weights, plans and proof, without pickle."""
 
 from secateur.store.card import SAFE_SOURCES
-from secateur.store.folder import Manifest, demand_free, load_into, read_manifest, read_run, save_folder
+from secateur.store.folder import Manifest, demand_free, load_into, read_manifest, read_run, read_source, save_folder
 from secateur.store.history import history_of, remember_history
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "load_into",
     "read_manifest",
     "read_run",
+    "read_source",
     "remember_history",
     "save_folder",
 ]

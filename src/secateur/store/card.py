@@ -11,17 +11,22 @@ SAFE_SOURCES = ("torchvision:", "timm:", "hf:")
 """Prefixes that a folder may ask to be built from; a factory of somebody's own runs only when the caller names it."""
 
 
-def model_card(run: RunRecord, source: Mapping[str, Any]) -> str:
-    """Markdown for a saved model."""
+def model_card(run: RunRecord, source: Mapping[str, Any], *, from_pretrained: bool = False) -> str:
+    """Markdown for a saved model.
+
+    from_pretrained: whether transformers' own loader reads the folder, too.
+    """
     lines = [
         f"# {run.model}",
         "",
         f"Saved by `secateur {run.verb}`.",
         "",
         "```python",
+        *(_loading_without(run) if from_pretrained else []),
         *_loading(run, source),
         "```",
         "",
+        *(f"Note: {note}.\n" for note in run.notes),
     ]
     keys = [key for key in run.before if isinstance(run.before[key], int | float) and key in run.after]
     if keys:
@@ -35,6 +40,15 @@ def model_card(run: RunRecord, source: Mapping[str, Any]) -> str:
             f"{run.verification.relative_diff:.2g} of the largest output (tolerance {run.verification.tolerance:g})."
         )
     return "\n".join(lines) + "\n"
+
+
+def _loading_without(run: RunRecord) -> list[str]:
+    """For somebody who has no Secateur."""
+    name = run.model.rsplit(".", 1)[-1]
+    return [
+        f"from transformers import {name}",
+        f'model = {name}.from_pretrained("path/to/this/folder")  # or, with the plan:',
+    ]
 
 
 def _loading(run: RunRecord, source: Mapping[str, Any]) -> list[str]:

@@ -16,19 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
+from secateur.hugging_face import config_of, describe, is_transformers_model, take_over_config
 from secateur.spec import Plan, PlanError, RunRecord, StoreError
 from secateur.spec.record import Record
 from secateur.store.card import model_card
 from secateur.store.history import history_of, remember_history
+from secateur.store.layouts import WEIGHTS, Layout, read_stock, read_weights, write_weights
+from secateur.store.origin import find_origin
+from secateur.store.replay import replay_
 from secateur.structure import named_tensors
 from secateur.structure.freeze import fingerprint
-from secateur.surgery import shrink_
 
-WEIGHTS, PLAN, RUN, MANIFEST, CARD = "model.safetensors", "plan.json", "run.json", "manifest.json", "README.md"
+PLAN, RUN, MANIFEST, CARD = "plan.json", "run.json", "manifest.json", "README.md"
 
 
 MOST_CLASSES, LARGEST_SIDE = 10**6, 10**4
@@ -54,7 +55,10 @@ class Manifest(Record):
     sha256: Mapping[str, str]
     size_bytes: Mapping[str, int]
     source: Mapping[str, Any] = field(default_factory=dict)
-    """How to build the original again (`name` and options); empty when only the caller can."""
+    """How to build the original again (`name` and options); empty when only the caller can. `hf:FILE` with a file of
+    the folder means that file."""
+    layout: Layout = "secateur"
+    """How the weights lie in the folder (`store.layouts`)."""
     schema_version: int = 1
 
 
@@ -110,36 +114,27 @@ def demand_free(target: Path) -> None:
 def _write(
     folder: Path, model: nn.Module, run: RunRecord | None, source: dict[str, Any], texts: dict[str, str]
 ) -> None:
-    save_file(_own_memory(model), folder / WEIGHTS)
+    layout, own_source = write_weights(model, folder)
+    source = {**source, **own_source} or find_origin(model, history_of(model))
     (folder / PLAN).write_text(Plans(history_of(model)).to_json())
-    (folder / WEIGHTS).chmod((folder / PLAN).stat().st_mode)  # as readable as the rest
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     record = run if run is not None else RunRecord("save", name)
     (folder / RUN).write_text(record.to_json(indent=1))
-    (folder / CARD).write_text(model_card(record, source))
+    (folder / CARD).write_text(model_card(record, source, from_pretrained=layout == "transformers"))
     for file, text in texts.items():
         (folder / file).write_text(text)
-    files = (WEIGHTS, PLAN, RUN, CARD, *texts)
+    files = sorted(path.name for path in folder.iterdir())
+    for file in files:
+        (folder / file).chmod((folder / PLAN).stat().st_mode)  # weights as readable as the rest
     manifest = Manifest(
         name,
         fingerprint(named_tensors(model)),
         {file: _sha256(folder / file) for file in files},
         {file: (folder / file).stat().st_size for file in files},
         source,
+        layout,
     )
     (folder / MANIFEST).write_text(manifest.to_json(indent=1))
-
-
-def _own_memory(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Every tensor of the model, none sharing memory with another, as the file format demands."""
-    tensors: dict[str, torch.Tensor] = {}
-    taken: set[int] = set()
-    for found in named_tensors(model):
-        tensor = found.tensor.detach().contiguous().cpu()
-        storage = tensor.untyped_storage().data_ptr()
-        tensors[found.name] = tensor.clone() if storage in taken else tensor
-        taken.add(storage)
-    return tensors
 
 
 def _sha256(path: Path) -> str:
@@ -189,6 +184,17 @@ def _limited(path: Path, most_bytes: int) -> bytes:
     return path.read_bytes()
 
 
+def read_source(directory: str | Path) -> dict[str, Any]:
+    """How the original of the folder's model is built: keyword arguments of `build_model`, none where it does not
+    say."""
+    manifest = read_manifest(directory)
+    source = dict(manifest.source)
+    prefix, _, rest = str(source.get("name", "")).partition(":")
+    if prefix == "hf" and rest in manifest.sha256:
+        source["name"] = f"hf:{Path(directory) / rest}"
+    return source
+
+
 def read_run(directory: str | Path) -> RunRecord:
     """The run record of a saved folder."""
     return RunRecord.from_json((Path(directory) / RUN).read_bytes())
@@ -202,23 +208,29 @@ def load_into(directory: str | Path, model: nn.Module) -> nn.Module:
     folder = Path(directory)
     manifest = read_manifest(folder)
     plans = Plans.from_json((folder / PLAN).read_bytes()).plans
-    for plan in plans:
+    if is_transformers_model(model):
+        describe(model, config_of(model), exact=False)
+    if fingerprint(named_tensors(model)) != manifest.fingerprint:
         try:
-            shrink_(model, plan)
+            replay_(model, plans)
         except (PlanError, AttributeError) as error:
             raise StoreError(f"{folder} does not belong to this model: {error}") from error
+    stock = read_stock(folder) if manifest.layout == "transformers" else None
+    weights = read_weights(folder) if stock is None else {found.name: found.tensor for found in named_tensors(stock)}
     if fingerprint(named_tensors(model)) != manifest.fingerprint:
         raise StoreError(
             f"{folder} does not belong to this model: it holds a {manifest.model}, got a {type(model).__qualname__} "
-            f"whose tensors differ{_first_difference(folder, model)}"
+            f"whose tensors differ{_first_difference(weights, model)}"
         )
-    _fill(folder, model)
+    _fill(model, weights, folder)
+    if stock is not None:
+        take_over_config(model, stock)
     remember_history(model, plans)
     return model
 
 
-def _first_difference(folder: Path, model: nn.Module) -> str:
-    saved = {name: tuple(tensor.shape) for name, tensor in _read_weights(folder).items()}
+def _first_difference(weights: Mapping[str, torch.Tensor], model: nn.Module) -> str:
+    saved = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     own = {found.name: tuple(found.tensor.shape) for found in named_tensors(model)}
     for name in [*saved, *own]:
         if saved.get(name) != own.get(name):
@@ -226,15 +238,7 @@ def _first_difference(folder: Path, model: nn.Module) -> str:
     return ""
 
 
-def _read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise StoreError(f"{folder / WEIGHTS} cannot be read: {error}; copy the folder again") from error
-
-
-def _fill(folder: Path, model: nn.Module) -> None:
-    weights = _read_weights(folder)
+def _fill(model: nn.Module, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
     own = {found.name: found.tensor for found in named_tensors(model)}
     if weights.keys() != own.keys():
         name = sorted(weights.keys() ^ own.keys())[0]

@@ -84,7 +84,7 @@ def _shrunk(found: NamedTensor, plan: Plan) -> torch.Tensor:
     source = found.tensor.detach()
     scaled = _rescaled(found.name, source, plan)
     small = kept_entries(scaled, spec.dims, plan)
-    if small.data_ptr() == source.data_ptr():
+    if small is source:
         small = source.clone()
     if source.dim() == 4 and source.is_contiguous(memory_format=torch.channels_last) and not source.is_contiguous():
         return small.contiguous(memory_format=torch.channels_last)

@@ -114,6 +114,13 @@ def _same_randomness() -> Iterator[None]:
         yield
 
 
+def eval_outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
+    """Output tensors of one forward in eval mode, with the same random numbers on every call; the model comes back in
+    the mode it was in."""
+    with _same_randomness():
+        return _outputs(model, inputs, of_modules=False)
+
+
 def _outputs(model: nn.Module, inputs: Inputs, *, of_modules: bool) -> list[torch.Tensor]:
     modes = {module: module.training for module in model.modules()}
     first = next(iter(model.parameters()), torch.empty(0))
