@@ -136,4 +136,4 @@ def test_names_cannot_break_the_graph():
     strange.add_module("back\\", nn.Linear(6, 2))
     text = drawn(sc.trace(strange, torch.randn(1, 4)))
     check_dot(text)
-    assert r'say \"hi\"; }\n' in text
+    assert r"say \"hi\"; }\n" in text

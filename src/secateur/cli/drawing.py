@@ -27,6 +27,8 @@ COLOURS = {
     "state": "firebrick",
 }
 WHOLE = "gray60"
+CROWD = 20
+"""Where more modules than this meet on one axis, they stand under each other and not side by side."""
 SETTINGS = (
     "newrank=true",
     'node [shape=box, fontname="sans-serif", fontsize=10]',
@@ -70,7 +72,8 @@ def drawn(structure: Structure) -> str:
         if not meeting.is_arrow:
             frames.add(frames.around(meeting.modules), _axis(meeting))
     edges = [edge for meeting in meetings for edge in _edges(meeting, numbers)]
-    lines = [*SETTINGS, *frames.lines(), *edges]
+    crowd = max((len(meeting.modules) for meeting in meetings), default=0)
+    lines = [f"rankdir={'LR' if crowd > CROWD else 'TB'}", *SETTINGS, *frames.lines(), *edges]
     return "\n".join([f"digraph {quoted(structure.model)} {{", *(f"  {line}" for line in lines), "}"])
 
 

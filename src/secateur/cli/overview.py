@@ -165,8 +165,9 @@ def _cut(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
 def _ties(ties: Sequence[Mapping[str, Any]]) -> list[str]:
     if not ties:
         return []
-    count, (first, *_) = sum(len(tie["axes"]) for tie in ties), ties
-    return [f"{count} of them tied, in {len(ties)} sets; for example {', '.join(first['axes'][:3])}: {first['reason']}"]
+    count, first = sum(len(tie["axes"]) for tie in ties), ties[0]
+    sets = f"{len(ties)} set{'s' * (len(ties) > 1)}"
+    return [f"{count} of them tied, in {sets}: {first['reason']}: {', '.join(first['axes'][:2])}, ..."]
 
 
 def _reasons(whole: Sequence[Mapping[str, Any]], room: int) -> list[str]:
@@ -188,13 +189,16 @@ def _reasons(whole: Sequence[Mapping[str, Any]], room: int) -> list[str]:
 def _entry(reason: Mapping[str, Any], widest: int) -> list[str]:
     title = _clipped(f"  {reason['code']}: {reason['detail']}", widest)
     shares = f"{reason['count']:>4}  {reason['share']:>13.1%}  {reason['unreached_share']:>12.1%}"
-    where = f" at {_near(reason['where'])}" if reason["where"] else ""
-    lines = [f"{title:<{widest}}  {shares}", f"    {reason['example']} [{reason['size']}]{where}"]
+    place = _near(reason["where"], reason["example"])
+    lines = [f"{title:<{widest}}  {shares}", f"    {reason['example']} [{reason['size']}]{place and f' at {place}'}"]
     return [*lines, f"    cure: {reason['cure']}"] if reason["cure"] else lines
 
 
-def _near(where: str) -> str:
-    """A place in code with its path from the package, or from the current folder."""
+def _near(where: str, axis: str) -> str:
+    """A place in code, its path from the package or the current folder; a module only where the axis is of another."""
+    module, _, file = where.partition(" at ")
+    if axis.startswith(f"{module}."):
+        where = file
     return re.sub(r"\S*/(?:site|dist)-packages/", "", where).replace(f"{Path.cwd()}/", "")
 
 
