@@ -86,7 +86,7 @@ def test_the_whole_structure_as_json_has_the_places_of_every_axis():
 
 
 STRING = r'"(?:[^"\\]|\\.)*"'
-VALUE = rf"(?:{STRING}|[a-z0-9]+)"
+VALUE = rf"(?:{STRING}|[A-Za-z0-9]+)"
 ATTRIBUTES = rf"\[[a-z]+={VALUE}(?:, [a-z]+={VALUE})*\]"
 NODE = re.compile(rf"([am]\d+) {ATTRIBUTES}")
 EDGE = re.compile(rf"([am]\d+) -> ([am]\d+) {ATTRIBUTES}")

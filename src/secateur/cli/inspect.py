@@ -30,8 +30,8 @@ class Options(ModelOptions):
     format: Annotated[
         str,
         Option(
-            help="text; json for the whole structure, with the places of every axis; dot for Graphviz to draw; keti for "
-            "the base schema, to edit and give back."
+            help="text; json for the whole structure, with the places of every axis; dot for Graphviz to draw; keti "
+            "for the base schema, to edit and give back."
         ),
     ] = "text"
     prefix: Annotated[str | None, Option(help="Put before every name of the base schema, for example module.")] = None

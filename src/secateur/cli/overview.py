@@ -1,4 +1,4 @@
-"""What `inspect` says of a whole network: a record for programs, and one screen for people, whatever the network's size.
+"""What `inspect` says of a network: a record for programs, and one screen for people, whatever the network's size.
 
 A reason is a pair of code and detail. What it costs is said by two shares of the parameters: those of tensors in which
 one of its axes occurs, and among them those that no cut reaches, because all their axes stay whole.
