@@ -2,9 +2,9 @@
 axes, a line the numbers of a module that follow sizes.
 
 A star is what is cut by default; `sum` marks the dimension over which a weight's product with activations sums, `->`
-the BatchNorm that its output goes into. `a x b` is a product of axes, `a + b` a concatenation. Tensors of no dimension are
-left out. `.x` stands for an axis `x` of the module itself, `..x` for one of the module around it. Costs are given in
-full, and with half of every free axis.
+the BatchNorm that its output goes into. `a x b` is a product of axes, `a + b` a concatenation. Tensors of no dimension
+are left out. `.x` stands for an axis `x` of the module itself, `..x` for one of the module around it. Costs are given
+in full, and with half of every free axis.
 """
 
 from __future__ import annotations
