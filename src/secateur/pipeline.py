@@ -126,8 +126,9 @@ def prune(
     options: the fields of `PruneConfig`, in place of `config`.
 
     Where the smaller model disagrees with the reference, the axes at fault are searched for, and mended or kept whole
-    (`result.structure.notes` says which). The given model is not changed. Raises a SecateurError that says what to do when the forward fails, the budget
-    cannot be met, a selector matches nothing, a schema contradicts the network, or weights are not finite.
+    (`result.structure.notes` says which). The given model is not changed. Raises a SecateurError that says what to do
+    when the forward fails, the budget cannot be met, a selector matches nothing, a schema contradicts the network, or
+    weights are not finite.
     """
     settings = _settings(config, options)
     if settings.tie not in TIES:

@@ -41,7 +41,7 @@ def own_holders(copy: nn.Module, original: nn.Module) -> Iterator[tuple[str, str
 def read_attribute(model: nn.Module, key: Key) -> int:
     """The number under the key."""
     path, name, index = key
-    value = reduce(getattr, name.split("."), model.get_submodule(path))
+    value: Any = reduce(getattr, name.split("."), model.get_submodule(path))
     return int(value if index is None else value[index])
 
 
