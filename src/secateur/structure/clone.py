@@ -4,6 +4,7 @@ weights."""
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -88,7 +89,7 @@ def clone_with(model: nn.Module, substitute: Callable[[torch.Tensor], torch.Tens
         memo[id(found.tensor)] = _as(found.tensor, substitute(found.tensor))
     try:
         with _Substitution(substitute):
-            return copy.deepcopy(model, memo)
+            return _copied(model, memo)
     except _COPY_ERRORS as error:
         raise TraceError(
             f"{type(model).__name__} cannot be copied: {error}; "
@@ -96,6 +97,30 @@ def clone_with(model: nn.Module, substitute: Callable[[torch.Tensor], torch.Tens
         ) from error
 
 
+def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """What `copy.deepcopy` gives, several times faster for modules that leave copying to Python."""
+    known = memo.get(id(module))
+    if known is not None:
+        return known
+    kind = type(module)
+    if any(getattr(kind, name, None) is not getattr(nn.Module, name, None) for name in _COPY_HOOKS):
+        return copy.deepcopy(module, memo)
+    made = memo[id(module)] = kind.__new__(kind)
+    held = made.__dict__
+    for name, value in vars(module).items():
+        if type(value) in _IMMUTABLE:
+            held[name] = value
+        elif name == "_modules":
+            held[name] = {key: None if child is None else _copied(child, memo) for key, child in value.items()}
+        elif type(value) in (dict, OrderedDict) and not value:
+            held[name] = type(value)()
+        else:
+            held[name] = copy.deepcopy(value, memo)
+    return made
+
+
+_COPY_HOOKS = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__new__", "__copy__")
+_IMMUTABLE = frozenset((int, float, bool, str, type(None), torch.dtype, torch.device, type))
 _COPY_ERRORS = (TypeError, AttributeError, RecursionError, RuntimeError)
 
 
