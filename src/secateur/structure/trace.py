@@ -66,7 +66,7 @@ def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     found = Found(
         name,
-        tensors,
+        tuple(found for found in tensors if found.name in tracker.named),  # others are caches that setting a mode emptied
         tracker,
         resolution,
         tuple(scales),
