@@ -89,7 +89,9 @@ def _shapes(model: nn.Module, inputs: Any) -> list[tuple[int, ...]]:
 def _reasons(structure: Structure) -> list[str]:
     """Why axes stay whole, the most frequent first; without those that no network could do without."""
     pins = [axis.pin for axis in structure.axes if axis.pin is not None]
-    counts = Counter(f"{pin.code}: {pin.detail}" for pin in pins if pin.code not in ("input", "spatial", "no-parameter"))
+    counts = Counter(
+        f"{pin.code}: {pin.detail}" for pin in pins if pin.code not in ("input", "spatial", "no-parameter")
+    )
     return [f"{reason} ({count})" for reason, count in counts.most_common(4)]
 
 
@@ -190,7 +192,7 @@ class _TooLong(BaseException):
 
 
 def _ours(model: nn.Module, inputs: Any) -> None:
-    structure = sc.trace(model, inputs)
+    structure = sc.trace(model, inputs, blocks=False)  # Torch-Pruning has no counterpart to these
     scores = sc.score(model, structure, criterion="l2")
     sc.shrink(model, sc.allocate(structure, scores, {"channels": HALF}))
 
@@ -308,9 +310,7 @@ def main() -> None:
     wanted = [
         (options.zoo, entry.name, options.export)
         for entry in _entries(options.zoo)
-        if fnmatch.fnmatch(entry.name, options.only)
-        and entry.name not in known
-        and (options.heavy or not entry.heavy)
+        if fnmatch.fnmatch(entry.name, options.only) and entry.name not in known and (options.heavy or not entry.heavy)
     ]
     pool = multiprocessing.get_context("spawn").Pool(options.workers, maxtasksperchild=12)
     with pool:

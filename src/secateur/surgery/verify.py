@@ -33,7 +33,9 @@ def verify(
     parameters' dtype explains (1e-4 in single precision). Both models come back in the mode they were in.
     """
     inputs = normalise_inputs(example_inputs)
-    return verify_traced(model, small, plan, inputs, trace_program(model, inputs), tolerance=tolerance)
+    return verify_traced(
+        model, small, plan, inputs, trace_program(model, inputs, blocks=bool(plan.removed_blocks)), tolerance=tolerance
+    )
 
 
 def verify_traced(
@@ -99,7 +101,7 @@ def _expected(model: nn.Module, plan: Plan, inputs: Inputs, traced: Traced, *, o
         with _same_randomness():
             return reference_outputs(model, traced, plan, inputs, of_modules=of_modules)
     except Diverged:  # some code asks where its tensors are
-        again = trace_program(model, inputs, with_values=True)
+        again = trace_program(model, inputs, with_values=True, blocks=False)
         with _same_randomness():
             return reference_outputs(model, again, plan, inputs, of_modules=of_modules)
 
