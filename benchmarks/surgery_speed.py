@@ -34,7 +34,7 @@ RESULT = Path(__file__).parent / "results" / "surgery_speed.json"
 
 
 def ours(model: nn.Module, image: torch.Tensor) -> nn.Module:
-    structure = sc.trace(model, image)
+    structure = sc.trace(model, image, blocks=False)  # Torch-Pruning has no counterpart to these
     scores = sc.score(model, structure, criterion="l2")
     return sc.shrink(model, sc.allocate(structure, scores, {"macs": 0.5}))
 

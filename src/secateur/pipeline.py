@@ -126,14 +126,15 @@ def prune(
     options: the fields of `PruneConfig`, in place of `config`.
 
     Where the smaller model disagrees with the reference, the axes at fault are searched for, and mended or kept whole
-    (`result.structure.notes` says which). The given model is not changed. Raises a SecateurError that says what to do when the forward fails, the budget
-    cannot be met, a selector matches nothing, a schema contradicts the network, or weights are not finite.
+    (`result.structure.notes` says which). The given model is not changed. Raises a SecateurError that says what to do
+    when the forward fails, the budget cannot be met, a selector matches nothing, a schema contradicts the network, or
+    weights are not finite.
     """
     settings = _settings(config, options)
     if settings.tie not in TIES:
         raise SecateurError(f"unknown tie {settings.tie!r}; expected one of {', '.join(TIES)}")
     inputs = normalise_inputs(example_inputs)
-    traced = trace_program(model, inputs)
+    traced = trace_program(model, inputs, blocks=_asks_for_blocks(settings))
     schemed = traced.structure if settings.schema is None else apply_schema(traced.structure, settings.schema)
     structure = restrict(
         schemed, model, ignore=settings.ignore, targets=settings.targets, granularity=settings.granularity
@@ -202,6 +203,13 @@ def _settings(config: PruneConfig | None, options: Mapping[str, Any]) -> PruneCo
     if options:
         raise SecateurError("give either config or single options to prune, not both")
     return config
+
+
+def _asks_for_blocks(settings: PruneConfig) -> bool:
+    """Whether residual blocks may be meant, which are not looked for otherwise."""
+    kinds = [settings.granularity] if isinstance(settings.granularity, str) else settings.granularity
+    named = [name for name in (*settings.targets, *settings.ignore) if isinstance(name, str)]
+    return settings.schema is not None or "blocks" in (*kinds, *named) or any(name.endswith(".block") for name in named)
 
 
 def _structures(settings: PruneConfig, structure: Structure, tied: Tied | None) -> list[Structure]:

@@ -14,5 +14,5 @@ from secateur.train import evaluate
 def measured(opened: Opened, data: ImageSet, *, latency: bool = False) -> dict[str, Any]:
     """Accuracy, loss, costs of one forward, and where asked for its time."""
     found = {**evaluate(opened.model, data, device=opened.device)}
-    found |= network_costs(trace(opened.model, opened.inputs))
+    found |= network_costs(trace(opened.model, opened.inputs, blocks=False))
     return found | (measure_latency(opened.model, opened.inputs) if latency else {})

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from secateur.models.hf_source import quiet
 from secateur.spec import Structure
@@ -20,11 +21,22 @@ Sizes = dict[Key, float]
 
 def build_without_memory(model_class: type[Any], config: Mapping[str, Any]) -> nn.Module | None:
     """The network that `from_pretrained` would build for this configuration; None where its code refuses it."""
-    with quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"), _Unfilled():
         try:
             return model_class(model_class.config_class.from_dict(dict(config)))
         except Exception:  # their code may raise anything for numbers that do not fit together
             return None
+
+
+class _Unfilled(TorchFunctionMode):
+    """Skips what fills tensors with first values: without memory there is nothing to fill, at some expense."""
+
+    _FILLS = frozenset(getattr(torch.Tensor, f"{name}_") for name in ("uniform", "normal", "zero", "fill"))
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        fills = func in self._FILLS or getattr(func, "__module__", "") == "torch.nn.init"
+        filled = args[0] if args else (kwargs or {}).get("tensor")
+        return filled if fills and isinstance(filled, torch.Tensor) else func(*args, **(kwargs or {}))
 
 
 def sizes_of(model: nn.Module, structure: Structure) -> Sizes | None:

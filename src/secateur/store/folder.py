@@ -239,12 +239,18 @@ def _first_difference(weights: Mapping[str, torch.Tensor], model: nn.Module) -> 
 
 
 def _fill(model: nn.Module, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """What belongs to the model's state has to be there and fit; the rest is taken over where it can be."""
     own = {found.name: found.tensor for found in named_tensors(model)}
-    if weights.keys() != own.keys():
-        name = sorted(weights.keys() ^ own.keys())[0]
-        raise StoreError(f"{folder / WEIGHTS} and the model differ in tensor {name!r}")
+    passing = {found.name for found in named_tensors(model) if not found.persistent}
+    missing = sorted(own.keys() - weights.keys() - passing)
+    if missing:
+        raise StoreError(f"{folder / WEIGHTS} and the model differ in tensor {missing[0]!r}")
     with torch.no_grad():
+        for name in own.keys() & weights.keys() & passing:
+            own.pop(name).data = weights[name]
         for name, tensor in own.items():
+            if name in passing:
+                continue
             if tensor.shape != weights[name].shape or tensor.dtype != weights[name].dtype:
                 raise StoreError(
                     f"{folder / WEIGHTS}: tensor {name!r} is {weights[name].dtype} {tuple(weights[name].shape)}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from functools import reduce
@@ -41,7 +42,7 @@ def own_holders(copy: nn.Module, original: nn.Module) -> Iterator[tuple[str, str
 def read_attribute(model: nn.Module, key: Key) -> int:
     """The number under the key."""
     path, name, index = key
-    value = reduce(getattr, name.split("."), model.get_submodule(path))
+    value: Any = reduce(getattr, name.split("."), model.get_submodule(path))
     return int(value if index is None else value[index])
 
 
@@ -90,7 +91,12 @@ def _configurations(path: str, prefix: str, holder: Any, seen: set[int]) -> Iter
             yield from _configurations(path, inside, value, seen)
 
 
+_PLAIN = frozenset((int, float, bool, str, type(None), dict, OrderedDict, list, tuple, set, torch.Size, SizeInt))
+
+
 def _is_configuration(value: Any) -> bool:
+    if type(value) in _PLAIN:
+        return False
     if isinstance(value, nn.Module | torch.Tensor | Enum | type | FunctionType | MethodType | ModuleType | Mapping):
         return False
     return hasattr(value, "__dict__") and not type(value).__module__.startswith("torch.")

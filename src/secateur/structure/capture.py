@@ -25,6 +25,7 @@ from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
 from secateur.structure.program import BlockCall, Call, Op, Program, Ref, refs
 from secateur.structure.rows import watch_lists
+from secateur.structure.quick import quickly
 from secateur.structure.sizeint import Ledger, Origin, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
 from secateur.structure.sizes import SCALED, SUMMED, WATCHED
 
@@ -282,6 +283,7 @@ class _Recorder(TorchDispatchMode):
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.program = Program(device=device)
+        self.on_meta = device.type == "meta"
         self.stack: list[str] = [""]
         self.call: Call | None = None
         self.ledger = Ledger()
@@ -332,7 +334,9 @@ class _Recorder(TorchDispatchMode):
             if number not in self.made:
                 self.made.add(number)
                 self.program.constants[number] = self._alive[number]
-        output = self._quick(func, args) or func(*args, **(kwargs or {}))
+        output = quickly(func, args, kwargs or {}) if self.on_meta else None
+        if output is None:
+            output = func(*args, **(kwargs or {}))
         results = output if isinstance(output, list | tuple) else (output,)
         if torch.Tag.inplace_view in func.tags:
             self._numbers.pop(id(args[0]), None)  # the tensor goes on with other dimensions: another one to us
@@ -343,12 +347,6 @@ class _Recorder(TorchDispatchMode):
         if self.call is not None:
             self.call.ops.append(op)
         return output
-
-    def _quick(self, func: Any, args: Any) -> tuple[torch.Tensor, ...] | None:
-        """Shapes of a BatchNorm in eval mode on meta, which torch finds out by a hundred small operators in Python."""
-        if func is torch.ops.aten.native_batch_norm.default and self.program.device.type == "meta" and not args[5]:
-            return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
-        return None
 
 
 def _is_watched(func: Any, args: Any) -> bool:

@@ -40,10 +40,10 @@ class Found:
 
 
 def fingerprint(tensors: Iterable[NamedTensor]) -> str:
-    """sha256 of names, shapes and dtypes; the same for any weights."""
+    """sha256 of names, shapes and dtypes of the model's state; the same for any weights."""
     digest = hashlib.sha256()
     for found in tensors:
-        if found.kind != "attribute":
+        if found.persistent:
             digest.update(f"{found.name} {tuple(found.tensor.shape)} {found.tensor.dtype}\n".encode())
     return digest.hexdigest()
 

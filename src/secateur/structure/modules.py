@@ -110,7 +110,6 @@ def bind_operators(model: nn.Module, program: Program, tracker: Tracker, resolve
         elif op.target._schema.name == "aten::native_group_norm" and isinstance(module, nn.GroupNorm):
             resolver.bind(op.module, "num_channels", tracker.of(op, 0)[1])
 
-
     for call in program.calls:
         if call.function is multi_head_attention_forward and not isinstance(
             modules.get(call.module), nn.MultiheadAttention

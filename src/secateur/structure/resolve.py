@@ -22,6 +22,7 @@ from secateur.structure.sizeint import Origin, SizeInt, origin_of
 from secateur.structure.sizes import WATCHED, SameSize
 from secateur.structure.tracker import Tracker
 
+
 @dataclass
 class Equation:
     """The number at `origin` must equal the size of `node`."""
@@ -202,7 +203,9 @@ class Resolver:
         node = target.nodes[0]
         if target.terms != {(node.number,): 1} or self.attribute_value(above[1:]) != divisor.constant * node.size:
             return False
-        self.bind(above[1], above[2], merge([atom(divisor.constant, Pin("constant", "a number in the code")), node]), above[3])
+        self.bind(
+            above[1], above[2], merge([atom(divisor.constant, Pin("constant", "a number in the code")), node]), above[3]
+        )
         return True
 
     def _ratio(self, equation: Equation, target: Polynomial) -> bool:
@@ -235,7 +238,7 @@ class Resolver:
                 dims = [dims for name, dims in self.tracker.named.items() if name.startswith(below)]
                 nodes = {id(find(node)): node for shape in dims for node in shape if node.size == size}
                 if len(nodes) == 1:
-                    self.bind(mine[1], mine[2], *nodes.values(), mine[3])
+                    self.bind(mine[1], mine[2], next(iter(nodes.values())), mine[3])
 
     def _compare(self, left: Origin, right: Origin, place: str) -> None:
         try:

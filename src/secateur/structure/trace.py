@@ -15,7 +15,7 @@ from secateur.structure.algebra import Node
 from secateur.structure.attributes import read_attribute
 from secateur.structure.capture import Inputs, capture, capture_changed, capture_with_values, normalise_inputs
 from secateur.structure.clone import named_tensors
-from secateur.structure.depth import find_depth
+from secateur.structure.depth import Depth, find_depth
 from secateur.structure.freeze import Found, freeze
 from secateur.structure.modules import bind_modules, bind_operators
 from secateur.structure.polynomial import Polynomial
@@ -35,16 +35,18 @@ class Traced:
     tracker: Tracker
 
 
-def trace(model: nn.Module, example_inputs: Any) -> Structure:
+def trace(model: nn.Module, example_inputs: Any, *, blocks: bool = True) -> Structure:
     """The structure of the model: what may be cut together, what may not, and why.
 
     example_inputs: a tensor, a tuple of positional or a dict of keyword inputs; only shapes matter, unless the
-    forward looks at values. Raises TraceError when the model's own forward fails. The model is not changed.
+    forward looks at values. blocks: also find the residual blocks that can leave as a whole, which takes further runs
+    of the forward where the model's own code walks their list. Raises TraceError when the model's own forward fails.
+    The model is not changed.
     """
-    return trace_program(model, normalise_inputs(example_inputs)).structure
+    return trace_program(model, normalise_inputs(example_inputs), blocks=blocks).structure
 
 
-def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False) -> Traced:
+def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False, blocks: bool = True) -> Traced:
     """Like `trace`, with the captured eval-mode program beside the structure.
 
     with_values: run on real tensors in any case, so that constants of the code hold their values.
@@ -66,7 +68,7 @@ def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     found = Found(
         name,
-        tensors,
+        tuple(found for found in tensors if found.name in tracker.named),  # not caches that setting a mode empties
         tracker,
         resolution,
         tuple(scales),
@@ -74,9 +76,13 @@ def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False
         activations,
         tuple(find_norms(program)),
         find_reads(program),
-        find_depth(model, program, tracker, lambda change: capture_changed(model, inputs, program.device, change)),
+        _depth(model, inputs, program, tracker) if blocks else Depth(),
     )
     return Traced(freeze(found), program, tracker)
+
+
+def _depth(model: nn.Module, inputs: Inputs, program: Program, tracker: Tracker) -> Depth:
+    return find_depth(model, program, tracker, lambda change: capture_changed(model, inputs, program.device, change))
 
 
 def _run(model: nn.Module, program: Program, tracker: Tracker, resolver: Resolver) -> list[Scale]:

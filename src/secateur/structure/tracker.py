@@ -11,13 +11,27 @@ from secateur.structure import algebra
 from secateur.structure.algebra import Misfit, Node
 from secateur.structure.program import Op, Program, Ref, refs
 
-
 _CARRYING = frozenset(
-    f"aten::{name}"
-    for name in (
-        "view _unsafe_view reshape _reshape_alias transpose permute t squeeze unsqueeze expand slice select "
-        "clone alias detach contiguous _to_copy lift_fresh"
-    ).split()
+    {
+        "aten::view",
+        "aten::_unsafe_view",
+        "aten::reshape",
+        "aten::_reshape_alias",
+        "aten::transpose",
+        "aten::permute",
+        "aten::t",
+        "aten::squeeze",
+        "aten::unsqueeze",
+        "aten::expand",
+        "aten::slice",
+        "aten::select",
+        "aten::clone",
+        "aten::alias",
+        "aten::detach",
+        "aten::contiguous",
+        "aten::_to_copy",
+        "aten::lift_fresh",
+    }
 )
 """Operators whose results hold the same numbers as what they are given."""
 

@@ -62,7 +62,7 @@ def _groups(plan: Plan) -> list[Group]:
 
 
 def _at_fault(groups: list[Group], agrees: Callable[[Sequence[Group]], bool]) -> list[Group]:
-    """Those of the groups, which disagree when all are cut, that are at fault: one by one, or all when only together."""
+    """Those of the groups that are at fault when all of them together disagree: single ones, or all where none is."""
     if len(groups) == 1:
         return groups
     half = len(groups) // 2
@@ -115,8 +115,6 @@ def _pinned(structure: Structure, group: Group) -> Structure:
         next((module for module, _ in _dimensions(structure, group)), ""),
         "read the size from an attribute of the module or from a tensor's shape, and keep it an int",
     )
-    axes = tuple(
-        replace(axis, pin=pin, chosen=False) if axis.name in group else axis for axis in structure.axes
-    )
+    axes = tuple(replace(axis, pin=pin, chosen=False) if axis.name in group else axis for axis in structure.axes)
     note = f"{', '.join(group)}: kept whole, because {pin.detail}"
     return with_axes(replace(structure, notes=(*structure.notes, note)), axes)

@@ -13,7 +13,7 @@ from secateur.spec.expr import size_of
 from secateur.spec.structure import holder, shape_of
 from secateur.structure import clone_with, named_tensors
 from secateur.structure.attributes import write_attribute
-from secateur.structure.clone import NamedTensor
+from secateur.structure.clone import NamedTensor, forget_unknown
 from secateur.structure.freeze import fingerprint
 from secateur.structure.lists import remove_children
 from secateur.surgery.select import kept_entries
@@ -28,6 +28,7 @@ def shrink(model: nn.Module, plan: Plan) -> nn.Module:
     check_fits(tensors, plan.structure)
     made = {id(found.tensor): _shrunk(found, plan) for found in _staying(tensors, plan)}
     small = clone_with(model, lambda tensor: made.get(id(tensor), tensor))
+    forget_unknown(small, plan.structure.tensors)
     set_attributes(small, plan)
     _remove_blocks(small, plan)
     return small
@@ -36,9 +37,9 @@ def shrink(model: nn.Module, plan: Plan) -> nn.Module:
 def shrink_(model: nn.Module, plan: Plan) -> nn.Module:
     """Make the model itself physically smaller; returns it. Optimizers that hold its old parameters must be made
     anew."""
-    tensors = list(named_tensors(model))
-    check_fits(tensors, plan.structure)
-    for found in _staying(tensors, plan):
+    check_fits(list(named_tensors(model)), plan.structure)
+    forget_unknown(model, plan.structure.tensors)
+    for found in _staying(list(named_tensors(model)), plan):
         with torch.no_grad():
             found.tensor.data = _shrunk(found, plan)
             found.tensor.grad = None
@@ -48,9 +49,10 @@ def shrink_(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 def _staying(tensors: list[NamedTensor], plan: Plan) -> Iterator[NamedTensor]:
-    """Tensors that do not leave with a block."""
+    """Tensors that the plan knows, and that do not leave with a block."""
     leaving = {block.module: block.axis for block in plan.removed_blocks}
-    return (found for found in tensors if holder(found.name, leaving) is None)
+    known = plan.structure.tensors
+    return (found for found in tensors if found.name in known and holder(found.name, leaving) is None)
 
 
 def _remove_blocks(model: nn.Module, plan: Plan) -> None:

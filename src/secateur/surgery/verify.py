@@ -28,12 +28,12 @@ def verify(
     """Compare the shrunk model with the reference on these inputs, in eval mode.
 
     Where all outputs are empty or zero (a detector that finds nothing, a head that starts at zero), the outputs of the
-    modules inside are compared instead, as far as they have the same shapes. The largest absolute difference over all output tensors must stay below `tolerance` times the largest absolute
-    output; when none is given, below what the parameters' dtype explains (1e-4 in single precision). Both models come
-    back in the mode they were in.
+    modules inside are compared instead, as far as they have the same shapes. The largest absolute difference over all
+    output tensors must stay below `tolerance` times the largest absolute output; when none is given, below what the
+    parameters' dtype explains (1e-4 in single precision). Both models come back in the mode they were in.
     """
     inputs = normalise_inputs(example_inputs)
-    return verify_traced(model, small, plan, inputs, trace_program(model, inputs), tolerance=tolerance)
+    return verify_traced(model, small, plan, inputs, trace_program(model, inputs, blocks=False), tolerance=tolerance)
 
 
 def verify_traced(
@@ -73,13 +73,13 @@ def _both(
         raise _Unproven(f"the forward of the shrunk model failed: {type(error).__name__}: {error}") from error
 
 
-def _comparable(
-    expected: list[torch.Tensor], got: list[torch.Tensor]
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def _comparable(expected: list[torch.Tensor], got: list[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Pairs of the same shape: of tensors inside the models, those along no axis that was cut."""
     pairs = [(a, b) for a, b in zip(expected, got, strict=False) if a.shape == b.shape and a.numel()]
     if not pairs:
-        raise _Unproven("all outputs are empty or zero on these inputs, and nothing inside can be compared; give other inputs")
+        raise _Unproven(
+            "all outputs are empty or zero on these inputs, and nothing inside can be compared; give other inputs"
+        )
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
@@ -94,14 +94,12 @@ def _tolerance(model: nn.Module) -> float:
     return max((COARSE[parameter.dtype] for parameter in model.parameters() if parameter.dtype in COARSE), default=1e-4)
 
 
-def _expected(
-    model: nn.Module, plan: Plan, inputs: Inputs, traced: Traced, *, of_modules: bool
-) -> list[torch.Tensor]:
+def _expected(model: nn.Module, plan: Plan, inputs: Inputs, traced: Traced, *, of_modules: bool) -> list[torch.Tensor]:
     try:
         with _same_randomness():
             return reference_outputs(model, traced, plan, inputs, of_modules=of_modules)
     except Diverged:  # some code asks where its tensors are
-        again = trace_program(model, inputs, with_values=True)
+        again = trace_program(model, inputs, with_values=True, blocks=False)
         with _same_randomness():
             return reference_outputs(model, again, plan, inputs, of_modules=of_modules)
 

@@ -31,7 +31,7 @@ def topk(t: Tracker, op: Op) -> list[Dims]:
 
 
 @rule("aten::histc", "aten::bincount")
-def count(t: Tracker, op: Op) -> list[Dims]:
+def count(t: Tracker, op: Op) -> Dims | list[Dims]:
     """How often each position along an axis occurs: one number for each of its entries."""
     axis = t.positions(op.args[0].id)
     if axis is None or t.shape(op.outputs[0]) != (axis.size,):
