@@ -1,13 +1,13 @@
-"""Half of the channels of real networks with random weights: what goes, how exact it is, how long it takes, and what of a
-user's life the result goes through; and the same request made of Torch-Pruning.
+"""Half of the channels of real networks with random weights: what goes, how exact it is, how long it takes, and what
+the result goes through afterwards; and the same request made of Torch-Pruning.
 
-    python benchmarks/coverage.py [--zoo DIR_OR_FILE ...] [--only PATTERN ...] [--heavy] [--resume]
+    python benchmarks/coverage.py [--zoo DIR_OR_FILE ...] [--only PATTERN ...] [--heavy] [--resume] [--page FILE]
 
 A zoo is a file (or the folder of a `zoo.py`) with a function `entries()`, whose items have `name` and
-`build() -> (model, inputs)`; without one the networks of the tests are taken. Each network runs in a process of its own,
-one after the other, on one thread; the two tools take turns. Seconds are CPU seconds. A network's zeros are filled and
-its norms see its inputs first, so that differences reach the outputs. Needs torchvision, timm, transformers and
-torch-pruning (`pip install -e '.[models,bench]'`).
+`build() -> (model, inputs)`; without one the networks of the tests are taken. Each network runs in a process of its
+own, one after the other, on one thread; the two tools take turns. Seconds are CPU seconds. Before, a network's zeros
+are filled and its norms see its inputs, so that differences reach the outputs. Needs torchvision, timm, transformers
+and torch-pruning (`pip install -e '.[models,bench]'`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,7 @@ def ours(entry: Any) -> Iterator[dict[str, Any]]:
 
 def our_seconds(model: nn.Module, inputs: Any) -> Iterator[dict[str, Any]]:
     given, marks = normalise_inputs(inputs), [time.process_time()]
-    traced = trace_program(model, given)
+    traced = trace_program(model, given, blocks=False)  # whole blocks have no counterpart on the other side
     marks.append(time.process_time())
     scores = sc.score(model, traced.structure, criterion="l2")
     plan = sc.allocate(traced.structure, scores, BUDGET)
@@ -81,9 +83,7 @@ def our_seconds(model: nn.Module, inputs: Any) -> Iterator[dict[str, Any]]:
     marks.append(time.process_time())
     verify_traced(model, small, plan, given, traced)
     marks.append(time.process_time())
-    yield dict(
-        zip(("trace_s", "cut_s", "verify_s"), (b - a for a, b in zip(marks, marks[1:], strict=False)), strict=True)
-    )
+    yield dict(zip(("trace_s", "cut_s", "verify_s"), (b - a for a, b in pairwise(marks)), strict=True))
 
 
 def theirs(entry: Any) -> dict[str, Any]:
@@ -94,11 +94,15 @@ def theirs(entry: Any) -> dict[str, Any]:
         return rival.VERDICTS.index(made["verdict"])
 
     for mode in rival.MODES:
-        made = {"verdict": "crash", **isolated(lambda: rival.run(*awake(entry), mode), TIMEOUT_S)}
+        made = {"verdict": "crash", **isolated(partial(_theirs_in, entry, mode), TIMEOUT_S)}
         best = made if not best or rank(made) > rank(best) else best
         if best["verdict"] == "full" or made["status"] == "timeout":
             break
     return best
+
+
+def _theirs_in(entry: Any, mode: str) -> Iterator[dict[str, Any]]:
+    yield from rival.run(*awake(entry), mode)
 
 
 def _effect(model: nn.Module, small: nn.Module, inputs: Any) -> float:
@@ -118,9 +122,7 @@ def measure(entry: Any, rounds: int) -> dict[str, Any]:
     own_s, other_s = [_seconds(own, "trace_s", "cut_s")], [_seconds(other, "graph_s", "prune_s")]
     while len(own_s) < rounds and None not in (own_s[-1], other_s[-1]) and own_s[-1] + other_s[-1] < QUICK_S:
         own_s.append(_seconds(isolated(lambda: our_seconds(*awake(entry)), TIMEOUT_S), "trace_s", "cut_s"))
-        other_s.append(
-            _seconds(isolated(lambda: rival.run(*awake(entry), other["mode"]), TIMEOUT_S), "graph_s", "prune_s")
-        )
+        other_s.append(_seconds(isolated(partial(_theirs_in, entry, other["mode"]), TIMEOUT_S), "graph_s", "prune_s"))
     return {
         "network": entry.name,
         "secateur": {**own, "cpu_s": _median(own_s)},

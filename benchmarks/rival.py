@@ -1,10 +1,9 @@
 """Torch-Pruning on the same request, with the hints that its own examples give.
 
-Half of the channels by group magnitude; the layers that make the model's outputs are left alone (we name them, which its
-examples do by hand), and the heads of attention are given. Its examples cut heads in different ways from network to
-network: the width of heads, whole heads, or
-nothing of them; all are tried, and what works best counts. Numbers that it leaves
-to its users are set as its examples set them.
+Half of the channels by group magnitude; the layers that make the model's outputs are left alone (we name them, which
+its examples do by hand), and the heads of attention are given. Its examples treat heads in different ways from network
+to network: they cut the width of heads, whole heads, or nothing of them; all are tried, and what works best counts.
+Numbers that it leaves to its users are set as its examples set them.
 """
 
 from __future__ import annotations
@@ -84,11 +83,11 @@ def _heads(model: nn.Module) -> dict[nn.Module, int]:
     for name, module in model.named_modules():
         count = getattr(module, "num_heads", getattr(module, "num_attention_heads", None))
         if isinstance(count, int):
-            found |= {part: count for part in _parts(module, "qkv", "query", "key", "value", "q", "kv")}
+            found |= dict.fromkeys(_parts(module, "qkv", "query", "key", "value", "q", "kv"), count)
         if name.endswith("self_attn") and hasattr(config, "num_attention_heads"):
-            found |= {part: config.num_attention_heads for part in _parts(module, "q_proj", "qkv_proj")}
+            found |= dict.fromkeys(_parts(module, "q_proj", "qkv_proj"), config.num_attention_heads)
             shared = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-            found |= {part: shared for part in _parts(module, "k_proj", "v_proj")}
+            found |= dict.fromkeys(_parts(module, "k_proj", "v_proj"), shared)
     return found
 
 

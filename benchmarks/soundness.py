@@ -1,5 +1,5 @@
-"""What a user does with a network: train it, copy it, export it, save it, prune it. Each check gives None where it holds,
-or what went wrong."""
+"""What a user does with a network: train it, copy it, save it, prune it, export it. Each check gives None where it
+holds, or what went wrong."""
 
 from __future__ import annotations
 

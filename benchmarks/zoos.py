@@ -1,4 +1,5 @@
-"""Networks for benchmarks from files with a function `entries()`, whose items have `name` and `build() -> (model, inputs)`."""
+"""Networks for benchmarks, from files with a function `entries()`, whose items have `name` and
+`build() -> (model, inputs)`."""
 
 from __future__ import annotations
 

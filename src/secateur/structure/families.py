@@ -7,7 +7,7 @@ projections (the residual stream) must stay whole: a projection is then still cu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from secateur.spec.structure import Role
 from secateur.structure.algebra import Node, atoms, factors, find, parts
@@ -82,38 +82,51 @@ def _judge_heads(family: list[Node], roles: dict[int, tuple[Role, bool]]) -> Non
             roles[id(node)] = ("head_width", not outer_free and (known is None or known[1]))
 
 
-def parent_of(node: Node, role: Role, tracker: Tracker) -> Node | None:
-    """The axis for each index of which this one may keep other indices: it must stand beside it in every tensor."""
-    mark = "groups" if role == "group_width" else "heads"
-    for candidate in _outer_factors(node, tracker):
-        if mark in candidate.marks and _always_beside(node, candidate, tracker):
-            return candidate
-    return None
+class Parents:
+    """Finds the axis for each index of which another may keep other indices. What stands where is indexed by axis once,
+    so that deep networks take no longer per axis than shallow ones."""
 
+    def __init__(self, tracker: Tracker) -> None:
+        self._named = _by_atom((dims, dims) for dims in tracker.named.values())
+        self._seen = _by_atom((dims, dims) for dims in tracker.seen.values())
+        self._in_place = _by_atom((dims, reduced) for dims, reduced in tracker.in_place)
 
-def _outer_factors(node: Node, tracker: Tracker) -> list[Node]:
-    for dims in tracker.named.values():
-        for dim in dims:
-            for family in _families(dim):
-                if any(part is node for part in family):
-                    return family[: next(i for i, part in enumerate(family) if part is node)]
-    return []
+    def of(self, node: Node, role: Role) -> Node | None:
+        """The parent: it must stand beside the axis in every tensor."""
+        mark = "groups" if role == "group_width" else "heads"
+        for candidate in self._outer_factors(node):
+            if mark in candidate.marks and self._always_beside(node, candidate):
+                return candidate
+        return None
 
+    def _outer_factors(self, node: Node) -> list[Node]:
+        for dims in self._named.get(id(node), ()):
+            for dim in dims:
+                for family in _families(dim):
+                    if any(part is node for part in family):
+                        return family[: next(i for i, part in enumerate(family) if part is node)]
+        return []
 
-def _always_beside(node: Node, parent: Node, tracker: Tracker) -> bool:
-    for dims in tracker.seen.values():
-        if not _beside_in(dims, node, parent):
+    def _always_beside(self, node: Node, parent: Node) -> bool:
+        if not all(_beside_in(dims, node, parent) for dims in self._seen.get(id(node), ())):
             return False
-    for dims, reduced in tracker.in_place:
-        over = [part for dim in reduced for part in atoms(dim)]
-        inside = [part for dim in dims for part in atoms(dim)]
-        mixes = any(part is parent for part in over) and not any(part is node for part in over)
-        if mixes and any(part is node for part in inside):
-            return False
-    return True
+        for reduced in self._in_place.get(id(node), ()):
+            over = [part for dim in reduced for part in atoms(dim)]
+            if any(part is parent for part in over) and not any(part is node for part in over):
+                return False
+        return True
 
 
-def _beside_in(dims: tuple[Node, ...], node: Node, parent: Node) -> bool:
+def _by_atom(values: Iterable[tuple[Sequence[Node], Sequence[Node]]]) -> dict[int, list[Sequence[Node]]]:
+    """Values by the id of each atom that stands in the dimensions given with them."""
+    found: dict[int, list[Sequence[Node]]] = {}
+    for dims, value in values:
+        for number in {id(part) for dim in dims for part in atoms(dim)}:
+            found.setdefault(number, []).append(value)
+    return found
+
+
+def _beside_in(dims: Sequence[Node], node: Node, parent: Node) -> bool:
     """Each occurrence of the axis has the parent as an outer factor, or in exactly one other dimension by itself."""
     for position, dim in enumerate(dims):
         if not any(part is node for part in atoms(dim)):
