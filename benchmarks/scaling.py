@@ -106,10 +106,8 @@ def _row(build: Callable[[int], tuple[nn.Module, Any]], blocks: int, repeats: in
     }
 
 
-def slope(sizes: list[int], times: list[float]) -> float | None:
-    """The least-squares exponent; None where a stage took no time."""
-    if min(times) <= 0:
-        return None
+def slope(sizes: list[int], times: list[float]) -> float:
+    """The least-squares exponent."""
     points = [(math.log(size), math.log(taken)) for size, taken in zip(sizes, times, strict=True)]
     mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
     above = sum((x - mean_x) * (y - mean_y) for x, y in points)
@@ -137,7 +135,7 @@ def main() -> None:
     temporary.write_text(json.dumps({"torch": torch.__version__, "stacks": found}, indent=1) + "\n")
     temporary.replace(RESULT)
     for name, stack in found.items():
-        print(name, {key: value and round(value, 2) for key, value in stack["exponents"].items()})
+        print(name, {key: round(value, 2) for key, value in stack["exponents"].items()})
         for row in stack["rows"]:
             print("  ", {key: round(value, 3) for key, value in row.items()})
         print("  ", *stack["profile"], sep="\n   ")
