@@ -7,11 +7,14 @@ projections (the residual stream) must stay whole: a projection is then still cu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from secateur.spec.structure import Role
 from secateur.structure.algebra import Node, atoms, factors, find, parts
 from secateur.structure.tracker import Tracker
+
+_T = TypeVar("_T")
 
 
 def roles_of(tracker: Tracker) -> dict[int, tuple[Role, bool]]:
@@ -82,35 +85,44 @@ def _judge_heads(family: list[Node], roles: dict[int, tuple[Role, bool]]) -> Non
             roles[id(node)] = ("head_width", not outer_free and (known is None or known[1]))
 
 
-def parent_of(node: Node, role: Role, tracker: Tracker) -> Node | None:
-    """The axis for each index of which this one may keep other indices: it must stand beside it in every tensor."""
-    mark = "groups" if role == "group_width" else "heads"
-    for candidate in _outer_factors(node, tracker):
-        if mark in candidate.marks and _always_beside(node, candidate, tracker):
-            return candidate
-    return None
+class Parents:
+    """Finds the axis for each index of which another may keep other indices: it stands beside it in every tensor."""
 
+    def __init__(self, tracker: Tracker) -> None:
+        self._seen = _by_atom((dims, dims) for dims in tracker.seen.values())
+        self._in_place = _by_atom((dims, (dims, over)) for dims, over in tracker.in_place)
+        self._outer: dict[int, list[Node]] = {}
+        for dims in tracker.named.values():
+            for dim in dims:
+                for family in _families(dim):
+                    for position, part in enumerate(family):
+                        self._outer.setdefault(id(part), family[:position])
 
-def _outer_factors(node: Node, tracker: Tracker) -> list[Node]:
-    for dims in tracker.named.values():
-        for dim in dims:
-            for family in _families(dim):
-                if any(part is node for part in family):
-                    return family[: next(i for i, part in enumerate(family) if part is node)]
-    return []
+    def of(self, node: Node, role: Role) -> Node | None:
+        """The parent of an axis that is the width of heads or groups."""
+        mark = "groups" if role == "group_width" else "heads"
+        for candidate in self._outer.get(id(node), ()):
+            if mark in candidate.marks and self._always_beside(node, candidate):
+                return candidate
+        return None
 
-
-def _always_beside(node: Node, parent: Node, tracker: Tracker) -> bool:
-    for dims in tracker.seen.values():
-        if not _beside_in(dims, node, parent):
+    def _always_beside(self, node: Node, parent: Node) -> bool:
+        if not all(_beside_in(dims, node, parent) for dims in self._seen.get(id(node), ())):
             return False
-    for dims, reduced in tracker.in_place:
-        over = [part for dim in reduced for part in atoms(dim)]
-        inside = [part for dim in dims for part in atoms(dim)]
-        mixes = any(part is parent for part in over) and not any(part is node for part in over)
-        if mixes and any(part is node for part in inside):
-            return False
-    return True
+        for _, reduced in self._in_place.get(id(node), ()):
+            over = [part for dim in reduced for part in atoms(dim)]
+            if any(part is parent for part in over) and not any(part is node for part in over):
+                return False
+        return True
+
+
+def _by_atom(found: Iterable[tuple[tuple[Node, ...], _T]]) -> dict[int, list[_T]]:
+    """What belongs to the dimensions in which each atom occurs, by the atom's id."""
+    index: dict[int, list[_T]] = {}
+    for dims, value in found:
+        for number in {id(part) for dim in dims for part in atoms(dim)}:
+            index.setdefault(number, []).append(value)
+    return index
 
 
 def _beside_in(dims: tuple[Node, ...], node: Node, parent: Node) -> bool:
