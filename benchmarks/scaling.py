@@ -1,118 +1,146 @@
-"""How the CPU time of trace and surgery grows with the depth of a network.
+"""CPU seconds of structure and surgery against the depth of a network: stacks of 12, 24, 48 and 96 blocks.
 
-    python benchmarks/scaling.py
+    python benchmarks/scaling.py [--repeats 3]
 
-Stacks of 12 to 96 blocks of three kinds: convolutions with shortcuts, transformer blocks of `torch.nn`, and attention
-and gated MLP written by hand. The exponent is the slope of log(seconds) over log(operators); 1 is linear. Writes
-results/scaling.json.
+The exponent is the slope of a least-squares line through the logarithms of blocks and seconds: 1 is linear, 2 is
+quadratic. Each size takes the least of some runs on one thread. Widths are small, so that what is measured is the work
+per operator and not memory. Needs torchvision and transformers.
 """
 
 from __future__ import annotations
 
-import gc
+import argparse
+import cProfile
 import json
 import math
+import pstats
+import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import tvshim  # noqa: F401  (before anything imports torchvision)
+
+# isort: split
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torchvision.models import VisionTransformer
+from torchvision.models.resnet import BasicBlock, ResNet
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import secateur as sc
-from secateur.structure.capture import capture, normalise_inputs
+from secateur.structure.capture import normalise_inputs
+from secateur.structure.trace import trace_program
 
 RESULT = Path(__file__).parent / "results" / "scaling.json"
-DEPTHS = (12, 24, 48, 96)
-REPEATS = 3
+BLOCKS = (12, 24, 48, 96)
+STAGES = ("trace_s", "trace_with_blocks_s", "cut_s")
 
 
-class Shortcut(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(x + self.body(x))
+def vision_transformer(blocks: int) -> tuple[nn.Module, Any]:
+    return VisionTransformer(32, 8, blocks, 4, 32, 64, num_classes=10).eval(), torch.randn(1, 3, 32, 32)
 
 
-class Gated(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.first, self.second = nn.RMSNorm(width), nn.RMSNorm(width)
-        self.q, self.k, self.v, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
-        self.gate, self.up, self.down = nn.Linear(width, 96), nn.Linear(width, 96), nn.Linear(96, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.first(x)
-        q, k, v = (layer(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        x = x + self.out(F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).flatten(2))
-        y = self.second(x)
-        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+def residual(blocks: int) -> tuple[nn.Module, Any]:
+    return ResNet(BasicBlock, [blocks // 4] * 4, num_classes=10).eval(), torch.randn(1, 3, 32, 32)
 
 
-def convolutions(depth: int) -> tuple[nn.Module, Any]:
-    blocks = [Shortcut(16) for _ in range(depth)]
-    model = nn.Sequential(nn.Conv2d(3, 16, 3), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
-    return model.eval(), torch.randn(1, 3, 12, 12)
+def llama(blocks: int) -> tuple[nn.Module, Any]:
+    config = LlamaConfig(
+        vocab_size=97,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=blocks,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=32,
+    )
+    return LlamaForCausalLM(config).eval(), {"input_ids": torch.randint(0, 97, (1, 8)), "use_cache": False}
 
 
-def encoder(depth: int) -> tuple[nn.Module, Any]:
-    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
-    stack = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
-    return nn.Sequential(nn.Linear(5, 32), stack, nn.Linear(32, 3)).eval(), torch.randn(1, 9, 5)
+STACKS: dict[str, Callable[[int], tuple[nn.Module, Any]]] = {
+    "vision transformer": vision_transformer,
+    "residual": residual,
+    "llama": llama,
+}
 
 
-def decoder(depth: int) -> tuple[nn.Module, Any]:
-    blocks = [Gated(32, 4) for _ in range(depth)]
-    return nn.Sequential(nn.Linear(5, 32), *blocks, nn.Linear(32, 3)).eval(), torch.randn(1, 9, 5)
+def seconds(model: nn.Module, inputs: Any) -> dict[str, float]:
+    """CPU seconds of the structure, of the same with the search for blocks that can leave, and of scores, plan and
+    surgery."""
+    given, marks = normalise_inputs(inputs), [time.process_time()]
+    traced = trace_program(model, given, blocks=False)
+    marks.append(time.process_time())
+    trace_program(model, given)
+    marks.append(time.process_time())
+    scores = sc.score(model, traced.structure, criterion="l2")
+    sc.shrink(model, sc.allocate(traced.structure, scores, {"channels": 0.5}))
+    marks.append(time.process_time())
+    return dict(zip(STAGES, (after - before for before, after in pairwise(marks)), strict=True))
 
 
-def measure(build: Callable[[int], tuple[nn.Module, Any]]) -> dict[str, Any]:
-    rows: list[dict[str, float]] = []
-    for depth in DEPTHS:
-        model, inputs = build(depth)
-        operators = len(capture(model, normalise_inputs(inputs)).ops)
-        seconds = min(_cpu_seconds(model, inputs) for _ in range(REPEATS))
-        rows.append(
-            {"blocks": depth, "operators": operators, "cpu_s": seconds, "us_per_operator": 1e6 * seconds / operators}
-        )
-    logs = [(math.log(row["operators"]), math.log(row["cpu_s"])) for row in rows]
-    slope = np.polyfit(*zip(*logs, strict=True), 1)[0]
-    return {"rows": rows, "exponent": float(slope)}
+def measure(build: Callable[[int], tuple[nn.Module, Any]], repeats: int) -> dict[str, Any]:
+    """Rows by depth, the exponent of each stage, and where the time of the deepest goes."""
+    seconds(*build(4))
+    rows = [_row(build, blocks, repeats) for blocks in BLOCKS]
+    exponents = {stage: slope([row["blocks"] for row in rows], [row[stage] for row in rows]) for stage in STAGES}
+    exponents["total_s"] = slope([row["blocks"] for row in rows], [row["total_s"] for row in rows])
+    return {"rows": rows, "exponents": exponents, "profile": _profile(*build(BLOCKS[-1]))}
 
 
-def _cpu_seconds(model: nn.Module, inputs: Any) -> float:
-    gc.collect()
-    start = time.process_time()
-    structure = sc.trace(model, inputs)
-    scores = sc.score(model, structure, criterion="l2")
-    sc.shrink(model, sc.allocate(structure, scores, {"channels": 0.5}))
-    return time.process_time() - start
+def _row(build: Callable[[int], tuple[nn.Module, Any]], blocks: int, repeats: int) -> dict[str, Any]:
+    model, inputs = build(blocks)
+    operators = len(trace_program(model, normalise_inputs(inputs), blocks=False).program.ops)
+    runs = [seconds(model, inputs) for _ in range(repeats)]
+    best = {stage: min(run[stage] for run in runs) for stage in STAGES}
+    total = best["trace_s"] + best["cut_s"]
+    return {
+        "blocks": blocks,
+        "operators": operators,
+        **best,
+        "total_s": total,
+        "us_per_operator": 1e6 * total / operators,
+    }
+
+
+def slope(sizes: list[int], times: list[float]) -> float | None:
+    """The least-squares exponent; None where a stage took no time."""
+    if min(times) <= 0:
+        return None
+    points = [(math.log(size), math.log(taken)) for size, taken in zip(sizes, times, strict=True)]
+    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    above = sum((x - mean_x) * (y - mean_y) for x, y in points)
+    return above / sum((x - mean_x) ** 2 for x, _ in points)
+
+
+def _profile(model: nn.Module, inputs: Any) -> list[str]:
+    """The ten functions of ours that take most of the time by themselves."""
+    profile = cProfile.Profile()
+    profile.runcall(seconds, model, inputs)
+    stats: dict[Any, Any] = pstats.Stats(profile).stats  # pyright: ignore[reportAttributeAccessIssue]
+    own = [(values[2], key) for key, values in stats.items() if "secateur" in key[0]]
+    return [
+        f"{taken:.3f} s {Path(file).name}:{line} {name}" for taken, (file, line, name) in sorted(own, reverse=True)[:10]
+    ]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    _cpu_seconds(*decoder(2))  # imports and first calls
-    found = {build.__name__: measure(build) for build in (convolutions, encoder, decoder)}
-    RESULT.write_text(json.dumps({"torch": torch.__version__, "stacks": found}, indent=1) + "\n")
-    for name, result in found.items():
-        print(name, f"exponent {result['exponent']:.2f}")
-        for row in result["rows"]:
-            print(
-                f"  {row['blocks']:3} blocks {row['operators']:6} operators {row['cpu_s']:.3f} s "
-                f"{row['us_per_operator']:.0f} us each"
-            )
+    found = {name: measure(build, repeats) for name, build in STACKS.items()}
+    temporary = RESULT.with_name(f".{RESULT.name}.part")
+    temporary.write_text(json.dumps({"torch": torch.__version__, "stacks": found}, indent=1) + "\n")
+    temporary.replace(RESULT)
+    for name, stack in found.items():
+        print(name, {key: value and round(value, 2) for key, value in stack["exponents"].items()})
+        for row in stack["rows"]:
+            print("  ", {key: round(value, 3) for key, value in row.items()})
+        print("  ", *stack["profile"], sep="\n   ")
 
 
 if __name__ == "__main__":

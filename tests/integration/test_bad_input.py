@@ -141,7 +141,7 @@ CASES: dict[str, tuple[Callable[[Path], Arguments], str]] = {
     ),
     "verify a name": (lambda _: ["verify", "lenet5"], "verify checks a folder"),
     "list nothing": (lambda _: ["list", "colours"], "cannot list colours"),
-    "bad format": (lambda _: ["inspect", "lenet5", "--format", "xml"], "expected text, json or keti"),
+    "bad format": (lambda _: ["inspect", "lenet5", "--format", "xml"], "expected text, json, dot or keti"),
     "truncated folder": (_truncated, "truncated"),
     "tampered folder": (_tampered, "was changed"),
     "folder of another model": (_of_another_model, "does not belong to this model"),

@@ -150,18 +150,6 @@ def test_what_user_code_prints_stays_off_stdout(monkeypatch: pytest.MonkeyPatch,
     assert "hello" in found.err
 
 
-def test_inspect_says_what_stays_whole_and_why() -> None:
-    text = secateur("inspect", "resnet20").out
-    assert len(text.splitlines()) < 25
-    assert "output x 1: linear.out: it is a dimension of the model's output" in text
-    assert "linear.out [10] output" in secateur("inspect", "resnet20", "--why").out
-    record = secateur("inspect", "resnet20", "--json").record
-    assert record["param_count"] == 269_722
-    assert {reason["code"] for reason in record["whole"]} >= {"output"}
-    structure = sc.Structure.from_json(secateur("inspect", "resnet20", "--format", "json").out)
-    assert structure == sc.trace(build_model("resnet20"), example_inputs("resnet20"))
-
-
 def plan_of(folder: Path) -> sc.Plan:
     from secateur.store import history_of
 

@@ -159,3 +159,19 @@ def test_numbers_from_sizes_do_not_change_the_answer(way: str) -> None:
     result = sc.prune(model, torch.randn(1, 3, 16, 16), budget={"macs": 0.5})
     assert result.verification is not None
     assert result.verification.ok, result.verification
+
+
+def test_work_per_head_does_not_grow_with_depth(monkeypatch):
+    from secateur.structure import families
+
+    looked_at: list[object] = []
+    whole = families._beside_in
+    monkeypatch.setattr(families, "_beside_in", lambda *given: looked_at.append(given) or whole(*given))
+
+    def tensors_looked_at(depth):
+        looked_at.clear()
+        layer = nn.TransformerEncoderLayer(16, 2, 16, batch_first=True)
+        trace(nn.TransformerEncoder(layer, depth, enable_nested_tensor=False).eval(), torch.randn(1, 3, 16))
+        return len(looked_at)
+
+    assert 0 < tensors_looked_at(8) <= 2 * tensors_looked_at(4)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
+from secateur.cli.drawing import drawn
 from secateur.cli.options import ModelOptions
 from secateur.cli.outcome import Outcome
-from secateur.cli.tables import shown, table
+from secateur.cli.overview import head, overview, places, screen, whole
 
 if TYPE_CHECKING:
     from secateur.cli.opening import Opened
     from secateur.spec import Axis, Pin, Structure
+
+FORMATS = ("text", "json", "dot", "keti")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,11 @@ class Options(ModelOptions):
 
     why: Annotated[bool, Option("--why", help="Every axis that stays whole, with place, reason and cure.")] = False
     format: Annotated[
-        str, Option(help="text; json for the whole structure record; keti for the base schema, to edit and give back.")
+        str,
+        Option(
+            help="text; json for the whole structure, with the places of every axis; dot for Graphviz to draw; keti "
+            "for the base schema, to edit and give back."
+        ),
     ] = "text"
     prefix: Annotated[str | None, Option(help="Put before every name of the base schema, for example module.")] = None
     diff: Annotated[Path | None, Option(metavar="FILE", help="What this schema file changes in the base schema.")] = (
@@ -50,8 +57,8 @@ def _demand_meaning(options: Options) -> None:
     """Raise SecateurError for options that say nothing together."""
     from secateur.spec import SecateurError
 
-    if options.format not in ("text", "json", "keti"):
-        raise SecateurError(f"--format {options.format}: expected text, json or keti")
+    if options.format not in FORMATS:
+        raise SecateurError(f"--format {options.format}: expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if options.prefix is not None and options.format != "keti":
         raise SecateurError("--prefix is for the names of a base schema: add --format keti, or drop it")
     if options.diff is not None and (options.format != "text" or options.why):
@@ -67,9 +74,13 @@ def _outcome(options: Options, structure: Structure, opened: Opened) -> Outcome:
         schema = base_schema(structure, prefix=options.prefix or "")
         return Outcome(schema, json.dumps(schema, indent=2))
     if options.format == "json":
-        return Outcome(json.loads(structure.to_json()), structure.to_json(indent=1))
-    summary = _summary(structure, opened)
-    return Outcome(summary, _text(summary, structure, why=options.why))
+        complete = _complete(structure)
+        return Outcome(complete, json.dumps(complete, indent=1))
+    if options.format == "dot":
+        graph = drawn(structure)
+        return Outcome({"dot": graph}, graph)
+    record = overview(structure, opened.source["name"])
+    return Outcome(record, _every_axis(record, structure) if options.why else screen(record))
 
 
 def _differences(file: Path, structure: Structure) -> Outcome:
@@ -93,85 +104,20 @@ def _written(outcome: Outcome, path: Path) -> Outcome:
     return replace(outcome, text=f"written to {path}")
 
 
-def _summary(structure: Structure, opened: Opened) -> dict[str, Any]:
-    from secateur.cost import network_costs
-
-    chosen = [axis for axis in structure.axes if axis.chosen]
-    return {
-        "model": opened.source["name"],
-        "class": structure.model,
-        **network_costs(structure),
-        "axes": len(structure.axes),
-        "prunable_axes": len(structure.prunable),
-        "prunable_share": structure.prunable_share(),
-        "chosen": dict(Counter(axis.role for axis in chosen)),
-        "on_request": dict(Counter(axis.role for axis in structure.prunable if not axis.chosen)),
-        "whole": [_reason(code, axes) for code, axes in _by_code(structure).items()],
-        "ties": [{"axes": [name for name, _ in tie.members], "reason": tie.reason} for tie in structure.ties],
-        "notes": list(structure.notes),
-    }
+def _complete(structure: Structure) -> dict[str, Any]:
+    """The structure as a record that `Structure.from_json` reads, with the places of each axis beside it."""
+    found: dict[str, list[tuple[str, int]]] = {axis.name: [] for axis in structure.axes}
+    for axis, tensor, dim in places(structure):
+        found[axis].append((tensor, dim))
+    return {**json.loads(structure.to_json()), "places": found}
 
 
-def _whole(structure: Structure) -> list[tuple[Axis, Pin]]:
-    return [(axis, axis.pin) for axis in structure.axes if axis.pin is not None]
+def _every_axis(record: Mapping[str, Any], structure: Structure) -> str:
+    lines = [*head(record), "", "what stays whole, and why:", *(_why(axis, pin) for axis, pin in whole(structure))]
+    return "\n".join([*lines, *(f"note: {text}" for text in structure.notes)])
 
 
-def _by_code(structure: Structure) -> dict[str, list[tuple[Axis, Pin]]]:
-    """Axes that stay whole by reason code, the commonest first."""
-    found: dict[str, list[tuple[Axis, Pin]]] = {}
-    for axis, pin in _whole(structure):
-        found.setdefault(pin.code, []).append((axis, pin))
-    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
-
-
-def _reason(code: str, axes: list[tuple[Axis, Pin]]) -> dict[str, Any]:
-    example, pin = axes[0]
-    return {
-        "code": code,
-        "count": len(axes),
-        "example": example.name,
-        "detail": pin.detail,
-        "where": pin.where,
-        "cure": next((pin.cure for _, pin in axes if pin.cure), ""),
-    }
-
-
-def _text(summary: dict[str, Any], structure: Structure, *, why: bool) -> str:
-    keys = ("param_count", "macs", "size_bytes", "activation_bytes")
-    lines = [
-        f"{summary['model']} ({summary['class']})",
-        table([(key, shown(summary[key])) for key in keys]),
-        "",
-        f"{summary['axes']} axes, {summary['prunable_axes']} may be cut; {summary['prunable_share']:.1%} of the "
-        "parameters touch one of these",
-        f"cut by default: {_counted(summary['chosen'])}; on request (--granularity): {_counted(summary['on_request'])}",
-    ]
-    lines += [f"tied: {_few(tie['axes'])}: {tie['reason']}" for tie in summary["ties"]]
-    lines += ["", "what stays whole, and why:"] if summary["whole"] else []
-    lines += [_every(axis, pin) for axis, pin in _whole(structure)] if why else _grouped(summary["whole"])
-    lines += [f"note: {text}" for text in summary["notes"]]
-    return "\n".join(lines)
-
-
-def _counted(roles: dict[str, int]) -> str:
-    return ", ".join(f"{count} {role}" for role, count in roles.items()) or "none"
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _grouped(reasons: list[dict[str, Any]]) -> list[str]:
-    lines: list[str] = []
-    for reason in reasons:
-        where = f" ({reason['where']})" if reason["where"] else ""
-        lines.append(f"  {reason['code']} x {reason['count']}: {reason['example']}: {reason['detail']}{where}")
-        if reason["cure"]:
-            lines.append(f"    cure: {reason['cure']}")
-    return lines
-
-
-def _every(axis: Axis, pin: Pin) -> str:
+def _why(axis: Axis, pin: Pin) -> str:
     where = f" ({pin.where})" if pin.where else ""
     cure = f"; cure: {pin.cure}" if pin.cure else ""
     return f"  {axis.name} [{axis.size}] {pin.code}: {pin.detail}{where}{cure}"

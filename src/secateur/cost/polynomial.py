@@ -26,7 +26,9 @@ class CostModel:
         position = {name: number for number, name in enumerate(self.names)}
         self._one = len(self.names)
         self._coefficients = np.array([term.coefficient for term in terms], dtype=np.int64)
-        self._factors = np.array([self._row(term, width, position) for term in terms], dtype=np.intp).reshape(-1, width)
+        self._factors = np.array([self._row(term, width, position) for term in terms], dtype=np.intp).reshape(
+            len(terms), width
+        )
 
     def _row(self, term: Term, width: int, position: Mapping[str, int]) -> list[int]:
         return [position[name] for name in term.axes] + [self._one] * (width - len(term.axes))
