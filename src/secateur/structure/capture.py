@@ -24,8 +24,8 @@ from secateur.structure.attributes import remember_origins
 from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
 from secateur.structure.program import BlockCall, Call, Op, Program, Ref, refs
-from secateur.structure.rows import watch_lists
 from secateur.structure.quick import quickly
+from secateur.structure.rows import watch_lists
 from secateur.structure.sizeint import Ledger, Origin, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
 from secateur.structure.sizes import SCALED, SUMMED, WATCHED
 

@@ -7,11 +7,14 @@ projections (the residual stream) must stay whole: a projection is then still cu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from secateur.spec.structure import Role
 from secateur.structure.algebra import Node, atoms, factors, find, parts
 from secateur.structure.tracker import Tracker
+
+_T = TypeVar("_T")
 
 
 def roles_of(tracker: Tracker) -> dict[int, tuple[Role, bool]]:
@@ -83,50 +86,46 @@ def _judge_heads(family: list[Node], roles: dict[int, tuple[Role, bool]]) -> Non
 
 
 class Parents:
-    """Finds the axis for each index of which another may keep other indices. What stands where is indexed by axis once,
-    so that deep networks take no longer per axis than shallow ones."""
+    """Finds the axis for each index of which another may keep other indices: it stands beside it in every tensor."""
 
     def __init__(self, tracker: Tracker) -> None:
-        self._named = _by_atom((dims, dims) for dims in tracker.named.values())
         self._seen = _by_atom((dims, dims) for dims in tracker.seen.values())
-        self._in_place = _by_atom((dims, reduced) for dims, reduced in tracker.in_place)
+        self._in_place = _by_atom((dims, (dims, over)) for dims, over in tracker.in_place)
+        self._outer: dict[int, list[Node]] = {}
+        for dims in tracker.named.values():
+            for dim in dims:
+                for family in _families(dim):
+                    for position, part in enumerate(family):
+                        self._outer.setdefault(id(part), family[:position])
 
     def of(self, node: Node, role: Role) -> Node | None:
-        """The parent: it must stand beside the axis in every tensor."""
+        """The parent of an axis that is the width of heads or groups."""
         mark = "groups" if role == "group_width" else "heads"
-        for candidate in self._outer_factors(node):
+        for candidate in self._outer.get(id(node), ()):
             if mark in candidate.marks and self._always_beside(node, candidate):
                 return candidate
         return None
 
-    def _outer_factors(self, node: Node) -> list[Node]:
-        for dims in self._named.get(id(node), ()):
-            for dim in dims:
-                for family in _families(dim):
-                    if any(part is node for part in family):
-                        return family[: next(i for i, part in enumerate(family) if part is node)]
-        return []
-
     def _always_beside(self, node: Node, parent: Node) -> bool:
         if not all(_beside_in(dims, node, parent) for dims in self._seen.get(id(node), ())):
             return False
-        for reduced in self._in_place.get(id(node), ()):
+        for _, reduced in self._in_place.get(id(node), ()):
             over = [part for dim in reduced for part in atoms(dim)]
             if any(part is parent for part in over) and not any(part is node for part in over):
                 return False
         return True
 
 
-def _by_atom(values: Iterable[tuple[Sequence[Node], Sequence[Node]]]) -> dict[int, list[Sequence[Node]]]:
-    """Values by the id of each atom that stands in the dimensions given with them."""
-    found: dict[int, list[Sequence[Node]]] = {}
-    for dims, value in values:
+def _by_atom(found: Iterable[tuple[tuple[Node, ...], _T]]) -> dict[int, list[_T]]:
+    """What belongs to the dimensions in which each atom occurs, by the atom's id."""
+    index: dict[int, list[_T]] = {}
+    for dims, value in found:
         for number in {id(part) for dim in dims for part in atoms(dim)}:
-            found.setdefault(number, []).append(value)
-    return found
+            index.setdefault(number, []).append(value)
+    return index
 
 
-def _beside_in(dims: Sequence[Node], node: Node, parent: Node) -> bool:
+def _beside_in(dims: tuple[Node, ...], node: Node, parent: Node) -> bool:
     """Each occurrence of the axis has the parent as an outer factor, or in exactly one other dimension by itself."""
     for position, dim in enumerate(dims):
         if not any(part is node for part in atoms(dim)):

@@ -51,8 +51,8 @@ def fingerprint(tensors: Iterable[NamedTensor]) -> str:
 def freeze(found: Found) -> Structure:
     """The record of what tracing found."""
     named = Names(found.tracker.named)
-    roles, parents, reach = roles_of(found.tracker), Parents(found.tracker), _Reach(found)
-    axes = [_axis(node, name, roles, parents, found.tracker, reach, named) for node, name in named.items()]
+    roles, reach, parents = roles_of(found.tracker), _Reach(found), Parents(found.tracker)
+    axes = [_axis(node, name, roles, parents, reach, named) for node, name in named.items()]
     axes += [Axis(_block_axis(block), 1, "blocks", block.pin, least=0) for block in found.depth.blocks]
     tensors = _tensors(found, named)
     blocks = tuple(Block(_block_axis(block), block.path, block.dim) for block in found.depth.blocks)
@@ -147,13 +147,7 @@ def _folded(kind: type[Product] | type[Concat], made: list[Expr]) -> Expr:
 
 
 def _axis(
-    node: Node,
-    name: str,
-    roles: Mapping[int, tuple[Role, bool]],
-    parents: Parents,
-    tracker: Tracker,
-    reach: _Reach,
-    named: Names,
+    node: Node, name: str, roles: Mapping[int, tuple[Role, bool]], parents: Parents, reach: _Reach, named: Names
 ) -> Axis:
     role, chosen = roles.get(id(node), ("channels", True))
     if id(node) in reach.state:
@@ -165,17 +159,18 @@ def _axis(
         pin = Pin("no-parameter", "it occurs in buffers alone")
     parent = parents.of(node, role) if pin is None and role in ("group_width", "head_width") else None
     within = named.of(parent) if parent is not None and named.has(parent) else None
-    least = max((_share(node, whole, count) for whole, count in tracker.floors), default=1)
-    return Axis(name, node.size, role, pin, within, chosen and pin is None, least)
+    return Axis(name, node.size, role, pin, within, chosen and pin is None, reach.least.get(id(node), 1))
 
 
-def _share(node: Node, whole: Node, count: int) -> int:
-    """How many indices of the axis must stay for `count` entries of a dimension; one where it does not occur in it."""
-    inside = list(atoms(whole))
-    if not any(part is node for part in inside):
-        return 1
-    others = prod(part.size for part in inside if part.pin is not None) if find(whole).kind == "product" else 1
-    return min(node.size, -(-count // others))
+def _floors(tracker: Tracker) -> dict[int, int]:
+    """How many indices of an atom must stay, for as many entries of its dimension as are picked."""
+    least: dict[int, int] = {}
+    for whole, count in tracker.floors:
+        inside = list(atoms(whole))
+        others = prod(part.size for part in inside if part.pin is not None) if find(whole).kind == "product" else 1
+        for part in inside:
+            least[id(part)] = max(least.get(id(part), 1), min(part.size, -(-count // others)))
+    return least
 
 
 class _Reach:
@@ -185,6 +180,7 @@ class _Reach:
     def __init__(self, found: Found) -> None:
         dims = found.tracker.named
         self.used = _atom_ids(dims[name] for name in found.tracker.used)
+        self.least = _floors(found.tracker)
         self.state = {
             id(find(node))
             for (_, name, _), size in found.resolution.attributes.items()
