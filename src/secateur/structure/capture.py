@@ -110,6 +110,15 @@ def _demand_capture(
         forget_cached(model)
 
 
+def demand_forward(model: nn.Module, inputs: Inputs) -> None:
+    """Raise TraceError when the model's own forward fails on these inputs."""
+    try:
+        with torch.no_grad():
+            call_model(private_copy(model).eval(), inputs)
+    except Exception as error:
+        raise _forward_failed(model, error) from error
+
+
 def _device_of(model: nn.Module) -> torch.device:
     first = next((found.tensor for found in named_tensors(model)), None)
     return first.device if first is not None else torch.device("cpu")

@@ -17,7 +17,15 @@ from torch import nn
 from secateur.spec import Plan
 from secateur.spec.expr import Expr, axes_of, size_of
 from secateur.structure import Traced
-from secateur.structure.capture import Inputs, as_captured, call_model, call_modules, private_copy, tensors_in
+from secateur.structure.capture import (
+    Inputs,
+    as_captured,
+    call_model,
+    call_modules,
+    demand_forward,
+    private_copy,
+    tensors_in,
+)
 from secateur.structure.following import Diverged, Following
 from secateur.structure.tracker import Reduction
 from secateur.surgery.bypass import bypassed
@@ -32,8 +40,18 @@ def reference_outputs(
     """Output tensors of the reference, in the order of the flattened outputs; or those of all modules in it.
 
     The inputs may have another batch size or other values than those of the capture. Raises Diverged when the forward
-    takes another path with them.
+    takes another path with them, TraceError when it fails on them.
     """
+    try:
+        return _replayed(model, traced, plan, inputs, of_modules=of_modules)
+    except Diverged:
+        raise
+    except Exception:
+        demand_forward(model, inputs)
+        raise
+
+
+def _replayed(model: nn.Module, traced: Traced, plan: Plan, inputs: Inputs, *, of_modules: bool) -> list[torch.Tensor]:
     copy = private_copy(model).eval()
     with as_captured(copy), bypassed(copy, plan), _Skipping(traced, plan).following(copy):
         if of_modules:
