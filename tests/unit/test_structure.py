@@ -187,5 +187,5 @@ def test_work_per_head_does_not_grow_with_depth(monkeypatch):
 
 def test_a_forward_that_fails_only_on_real_values_names_its_line():
     model = nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
-    with pytest.raises(TraceError, match="failed on the example inputs.*index out of range"):
+    with pytest.raises(TraceError, match=r"failed on the example inputs.*index out of range"):
         sc.prune(model, torch.tensor([[1, 7]]), budget={"channels": 0.5})
