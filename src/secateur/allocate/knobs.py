@@ -68,13 +68,12 @@ def make_knobs(structure: Structure, scores: Scores, limits: Limits) -> list[Kno
 
     A set of tied axes of which one has no score is left whole.
     """
-    tied = {name: tie.members for tie in structure.ties for name, _ in tie.members}
     knobs: list[Knob] = []
     seen: set[str] = set()
     for axis in structure.axes:
         if axis.name not in scores.values or axis.name in seen or axis.role == "blocks":
             continue
-        members = tied.get(axis.name, ((axis.name, 1),))
+        members = structure.tied.get(axis.name, ((axis.name, 1),))
         seen |= {name for name, _ in members}
         if all(name in scores.values for name, _ in members):
             knobs.append(_knob(members, structure, scores, limits))

@@ -15,7 +15,7 @@ from secateur.hugging_face.moves import Moves, measure_moves
 from secateur.hugging_face.numbers import shown
 from secateur.hugging_face.saying import can_say
 from secateur.spec import Pin, Structure, Tie
-from secateur.structure.selectors import with_axes
+from secateur.structure.selectors import pinned
 
 STEPS = (1, 2, 4, 8, 16, 32)
 """Single steps, or coarser ones where a class rounds its sizes."""
@@ -65,8 +65,7 @@ def _tied(structure: Structure, moves: Moves) -> Tied:
     stuck = {axis for tie in structure.ties for axis, _ in tie.members if not _all_chosen(tie, structure)}
     kept_whole = tuple(axis.name for axis in structure.axes if axis.chosen and axis.name not in movable | stuck)
     pin = Pin("config", "the configuration has no number for it alone", cure="let it go its own way with tie='none'")
-    axes = tuple(replace(axis, pin=pin, chosen=False) if axis.name in kept_whole else axis for axis in structure.axes)
-    return Tied(with_axes(replace(structure, ties=(*others, *made)), axes), kept_whole, moves, coarse)
+    return Tied(pinned(replace(structure, ties=(*others, *made)), kept_whole, pin), kept_whole, moves, coarse)
 
 
 def _same_direction(structure: Structure, moves: Moves) -> list[list[Mover]]:

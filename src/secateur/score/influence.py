@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,11 +12,10 @@ from torch.utils.hooks import RemovableHandle
 
 from secateur.score.statistics import Statistics
 from secateur.spec import Block
-from secateur.structure.capture import first_tensor
+from secateur.structure.capture import attached, first_tensor
 
 
-@contextmanager
-def watching_blocks(model: nn.Module, blocks: Sequence[Block], found: Statistics) -> Generator[None]:
+def watching_blocks(model: nn.Module, blocks: Sequence[Block], found: Statistics) -> AbstractContextManager[None]:
     """Add up the cosine between the input and the output of each block, over all samples and positions
     (`cosine/axis`), and their number (`positions/axis`)."""
 
@@ -30,9 +29,4 @@ def watching_blocks(model: nn.Module, blocks: Sequence[Block], found: Statistics
 
         return model.get_submodule(block.module).register_forward_hook(look, with_kwargs=True)
 
-    handles = [watch(block) for block in blocks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return attached(watch(block) for block in blocks)

@@ -46,7 +46,7 @@ def measure(
     for inputs, labels in _batches(data):
         empty = False
         if needs & ACTIVATIONS:
-            traced = traced if traced is not None else trace_program(model, inputs)
+            traced = traced if traced is not None else trace_program(model, inputs, blocks=False)
             _watch(copy, traced, structure, axes, inputs, labels, needs, found)
         if "influence" in needs:
             with torch.no_grad(), watching_blocks(copy, blocks, found):

@@ -177,6 +177,11 @@ class Structure(Record):
         """Parent of each axis that chooses its indices per parent index."""
         return {axis.name: axis.within for axis in self.axes if axis.within is not None}
 
+    @cached_property
+    def tied(self) -> Mapping[str, tuple[tuple[str, int], ...]]:
+        """Members of the tie of each axis that is tied."""
+        return {name: tie.members for tie in self.ties for name, _ in tie.members}
+
     @property
     def prunable(self) -> tuple[Axis, ...]:
         """Axes that are not pinned."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import reduce
 from types import FunctionType, MethodType, ModuleType
@@ -20,9 +20,13 @@ Key = tuple[str, str, int | None]
 _MOST_NESTED = 3
 
 
-def remember_origins(copy: nn.Module, original: nn.Module) -> None:
-    """Let the integers in the copy's attributes remember the attribute they came from."""
-    for path, prefix, holder in own_holders(copy, original):
+Holder = tuple[str, str, Any]
+"""Module path, prefix of the attributes' names, object: a module, or a configuration object that it holds."""
+
+
+def remember_origins(holders: Iterable[Holder]) -> None:
+    """Let the integers in the attributes of these remember the attribute they came from."""
+    for path, prefix, holder in holders:
         held = vars(holder)
         for name, value in list(held.items()):
             key = f"{prefix}{name}"
@@ -32,9 +36,8 @@ def remember_origins(copy: nn.Module, original: nn.Module) -> None:
                 held[name] = type(value)(_remembered(path, key, value))
 
 
-def own_holders(copy: nn.Module, original: nn.Module) -> Iterator[tuple[str, str, Any]]:
-    """(module path, prefix of the attribute's name, object) for each module and configuration object of the copy; not
-    for one that refuses to be copied: it is the user's own."""
+def own_holders(copy: nn.Module, original: nn.Module) -> Iterator[Holder]:
+    """Each module and configuration object of the copy; not one that refuses to be copied: it is the user's own."""
     foreign = {id(holder) for _, _, holder in _holders(original)}
     return (found for found in _holders(copy) if id(found[2]) not in foreign)
 
@@ -74,7 +77,7 @@ def held_integers(model: nn.Module) -> Iterator[tuple[Key, int]]:
                         yield (path, f"{prefix}{name}", index), item
 
 
-def _holders(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
+def _holders(model: nn.Module) -> Iterator[Holder]:
     """As `own_holders`, each once."""
     seen: set[int] = set()
     for path, module in model.named_modules():
@@ -82,7 +85,7 @@ def _holders(model: nn.Module) -> Iterator[tuple[str, str, Any]]:
         yield from _configurations(path, "", module, seen)
 
 
-def _configurations(path: str, prefix: str, holder: Any, seen: set[int]) -> Iterator[tuple[str, str, Any]]:
+def _configurations(path: str, prefix: str, holder: Any, seen: set[int]) -> Iterator[Holder]:
     for name, value in list(vars(holder).items()):
         if _is_configuration(value) and id(value) not in seen and prefix.count(".") < _MOST_NESTED:
             seen.add(id(value))

@@ -7,8 +7,8 @@ arithmetic; a model that looks at values is run on real tensors instead. The use
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -18,9 +18,10 @@ from torch.nn.functional import multi_head_attention_forward, scaled_dot_product
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
+from torch.utils.hooks import RemovableHandle
 
 from secateur.spec import TraceError
-from secateur.structure.attributes import remember_origins
+from secateur.structure.attributes import own_holders, remember_origins
 from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
 from secateur.structure.program import BlockCall, Call, Op, Program, Ref, refs
@@ -55,17 +56,24 @@ def call_modules(model: nn.Module, inputs: Inputs, *, but: Collection[str] = ())
     """
     made: list[torch.Tensor] = []
     left_out = tuple(f"{path}." for path in but)
-    handles = [
+    with attached(
         module.register_forward_hook(lambda _, __, output: made.extend(tensors_in(output)))
         for path, module in model.named_modules()
         if not f"{path}.".startswith(left_out)
-    ]
-    try:
+    ):
         call_model(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return made
+
+
+@contextmanager
+def attached(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Take the hooks of these handles off again at the end."""
+    held = list(handles)
+    try:
+        yield
+    finally:
+        for handle in held:
+            handle.remove()
 
 
 def capture(model: nn.Module, inputs: Inputs, *, train: bool = False) -> Program:
@@ -160,8 +168,9 @@ def _capture_on(
         recorder.number(leaf) for leaf in tree_flatten(given)[0] if isinstance(leaf, torch.Tensor)
     ]
     recorder.made.update(recorder.program.named, recorder.program.inputs)
-    remember_origins(copy, model)
-    recorder.program.lists = list(watch_lists(copy, model, recorder.program.ops))
+    holders = list(own_holders(copy, model))
+    remember_origins(holders)
+    recorder.program.lists = list(watch_lists(copy, holders, recorder.program.ops))
     output = _run(copy, given, recorder, device)
     recorder.program.outputs = [recorder.number(leaf) for leaf in tensors_in(output)]
     return recorder.program
@@ -250,33 +259,22 @@ def _quiet_randomness(device: torch.device) -> Iterator[None]:
     random.setstate(state)
 
 
-@contextmanager
-def module_paths(model: nn.Module, stack: list[str]) -> Iterator[None]:
+def module_paths(model: nn.Module, stack: list[str]) -> AbstractContextManager[None]:
     """Keep the path of the module whose forward runs on top of the stack."""
-    handles = []
+    handles: list[RemovableHandle] = []
     for path, module in model.named_modules():
         handles.append(module.register_forward_pre_hook(lambda *_, path=path: stack.append(path)))
         handles.append(module.register_forward_hook(lambda *_: _pop(stack), always_call=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return attached(handles)
 
 
 def _pop(stack: list[str]) -> None:
     stack.pop()
 
 
-@contextmanager
-def _block_calls(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
+def _block_calls(model: nn.Module, recorder: _Recorder) -> AbstractContextManager[None]:
     """Note the runs of blocks."""
-    handles = [handle for path in _in_lists(model) for handle in recorder.watch(path, model.get_submodule(path))]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return attached(handle for path in _in_lists(model) for handle in recorder.watch(path, model.get_submodule(path)))
 
 
 def _in_lists(model: nn.Module) -> Iterator[str]:

@@ -90,7 +90,7 @@ class Parents:
 
     def __init__(self, tracker: Tracker) -> None:
         self._seen = _by_atom((dims, dims) for dims in tracker.seen.values())
-        self._in_place = _by_atom((dims, (dims, over)) for dims, over in tracker.in_place)
+        self._in_place = _by_atom(tracker.in_place)
         self._outer: dict[int, list[Node]] = {}
         for dims in tracker.named.values():
             for dim in dims:
@@ -109,7 +109,7 @@ class Parents:
     def _always_beside(self, node: Node, parent: Node) -> bool:
         if not all(_beside_in(dims, node, parent) for dims in self._seen.get(id(node), ())):
             return False
-        for _, reduced in self._in_place.get(id(node), ()):
+        for reduced in self._in_place.get(id(node), ()):
             over = [part for dim in reduced for part in atoms(dim)]
             if any(part is parent for part in over) and not any(part is node for part in over):
                 return False

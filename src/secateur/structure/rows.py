@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
 from secateur.spec import Row
-from secateur.structure.attributes import own_holders
+from secateur.structure.attributes import Holder
 from secateur.structure.program import BlockCall, ListReads, Program, Read
 
 
@@ -34,14 +34,14 @@ class _WatchedList(list[Any]):
         return [*super().__iter__()]
 
 
-def watch_lists(copy: nn.Module, original: nn.Module, ops: Sequence[Any]) -> Iterator[ListReads]:
-    """Let the lists in the attributes of the copy's modules, and of configuration objects in these, note from now on
-    what is read of them; those alone that are as long as some `Sequential` or `ModuleList`.
+def watch_lists(copy: nn.Module, holders: Iterable[Holder], ops: Sequence[Any]) -> Iterator[ListReads]:
+    """Let the lists in the attributes of the copy's holders note from now on what is read of them; those alone that are
+    as long as some `Sequential` or `ModuleList`.
 
     ops: the operators that have run so far.
     """
     counts = {len(module) for module in copy.modules() if isinstance(module, nn.Sequential | nn.ModuleList)}
-    for path, prefix, holder in own_holders(copy, original):
+    for path, prefix, holder in holders:
         held = vars(holder)
         for name, value in list(held.items()):
             if type(value) is list and len(value) > 1 and len(value) in counts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -64,6 +64,14 @@ def _by_default(structure: Structure, roles: Sequence[str]) -> Iterable[str]:
 def with_axes(structure: Structure, axes: tuple[Axis, ...]) -> Structure:
     """The structure with other pins and choices of its axes; the unit `channels` counts those that are chosen."""
     return replace(structure, axes=axes, costs={**structure.costs, "channels": channel_terms(axes, structure.homes)})
+
+
+def pinned(structure: Structure, names: Collection[str], pin: Pin) -> Structure:
+    """The structure with these axes kept whole."""
+    return with_axes(
+        structure,
+        tuple(replace(axis, pin=pin, chosen=False) if axis.name in names else axis for axis in structure.axes),
+    )
 
 
 def _restricted(axis: Axis, ignored: set[str], chosen: set[str]) -> Axis:

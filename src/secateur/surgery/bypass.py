@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import nn
 from torch.utils._pytree import tree_map
 
 from secateur.spec import Plan
-from secateur.structure.capture import first_tensor
+from secateur.structure.capture import attached, first_tensor
 
 
-@contextmanager
-def bypassed(model: nn.Module, plan: Plan) -> Iterator[None]:
+def bypassed(model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
     """Let each block that leaves run as ever, and return its input in place of its output."""
-    handles = [
+    return attached(
         model.get_submodule(block.module).register_forward_hook(_pass_on, with_kwargs=True)
         for block in plan.removed_blocks
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    )
 
 
 def _pass_on(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:

@@ -16,7 +16,7 @@ from secateur.spec.expr import Expr, axes_of, size_of
 from secateur.structure import Traced
 from secateur.structure.attributes import Key, held_integers
 from secateur.structure.capture import Inputs
-from secateur.structure.selectors import with_axes
+from secateur.structure.selectors import pinned
 from secateur.surgery.shrink import shrink
 from secateur.surgery.verify import verify_traced
 
@@ -57,8 +57,8 @@ class _Trial:
 
 
 def _groups(plan: Plan) -> list[Group]:
-    tied = {name: tuple(name for name, _ in tie.members) for tie in plan.structure.ties for name, _ in tie.members}
-    return list(dict.fromkeys(tied.get(axis, (axis,)) for axis in plan.kept))
+    together = (plan.structure.tied.get(axis, ((axis, 1),)) for axis in plan.kept)
+    return list(dict.fromkeys(tuple(name for name, _ in members) for members in together))
 
 
 def _at_fault(groups: list[Group], agrees: Callable[[Sequence[Group]], bool]) -> list[Group]:
@@ -115,6 +115,5 @@ def _pinned(structure: Structure, group: Group) -> Structure:
         next((module for module, _ in _dimensions(structure, group)), ""),
         "read the size from an attribute of the module or from a tensor's shape, and keep it an int",
     )
-    axes = tuple(replace(axis, pin=pin, chosen=False) if axis.name in group else axis for axis in structure.axes)
     note = f"{', '.join(group)}: kept whole, because {pin.detail}"
-    return with_axes(replace(structure, notes=(*structure.notes, note)), axes)
+    return pinned(replace(structure, notes=(*structure.notes, note)), group, pin)

@@ -24,10 +24,9 @@ def random_plan(
     blocks: whether some leave.
     """
     rng = Random(f"plan {seed}")
-    tied = {name: tie.members for tie in structure.ties for name, _ in tie.members}
     kept: dict[str, Indices] = {}
     for axis in structure.axes:
-        members = tied.get(axis.name, ((axis.name, 1),))
+        members = structure.tied.get(axis.name, ((axis.name, 1),))
         if members[0][0] != axis.name or rng.random() > share:
             continue
         own = [structure.axis[name] for name, _ in members]

@@ -57,17 +57,17 @@ def gather(t: Tracker, op: Op) -> Dims:
     chosen = t.of(op, 2)
     out: list[Node] = []
     for position, (node, own) in enumerate(zip(dims, chosen, strict=True)):
-        if position == dim % len(dims):
-            _look_up(t, op, node, op.args[2].id)
-            t.pin(own, "indexed", "positions of a gather", op)
-            out.append(t.fixed(own.size, "indexed", "entries gathered by index", op))
-        elif node.size != own.size:
-            t.pin(node, "indexed", "entries are gathered by index", op)
-            t.pin(own, "indexed", "positions of a gather", op)
-            out.append(t.fixed(own.size, "indexed", "entries gathered by index", op))
-        else:
+        along = position == dim % len(dims)
+        if not along and node.size == own.size:
             t.unify(node, own, op)
             out.append(node)
+            continue
+        if along:
+            _look_up(t, op, node, op.args[2].id)
+        else:
+            t.pin(node, "indexed", "entries are gathered by index", op)
+        t.pin(own, "indexed", "positions of a gather", op)
+        out.append(t.fixed(own.size, "indexed", "entries gathered by index", op))
     return out
 
 
