@@ -4,28 +4,25 @@
 # (what torch and safetensors say of their types is incomplete)
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.func import functional_call, grad, vmap
 
+from secateur.score.gradients import batches, chunks, gradients_per_sample, loss_of
 from secateur.score.influence import watching_blocks
 from secateur.score.reduction import columns, sum_along
 from secateur.score.statistics import Statistics
 from secateur.spec import Axis, ScoreError, Structure
 from secateur.spec.expr import Expr, axes_of
 from secateur.structure import Traced, named_tensors, trace_program
-from secateur.structure.capture import Inputs, as_captured, call_model, normalise_inputs, private_copy
+from secateur.structure.capture import Inputs, as_captured, call_model, private_copy
 from secateur.structure.following import Following
 from secateur.structure.weights import weights_read
 
-Batch = tuple[Inputs, torch.Tensor | None]
 ACTIVATIONS = frozenset({"moments", "pooled"})
 GRADIENTS = frozenset({"taylor", "fisher", "mean-gradient", "batch-taylor"})
-CHUNK = 32
-"""Samples whose gradients are held at once."""
 
 
 def measure(
@@ -43,7 +40,7 @@ def measure(
     copy = private_copy(model).eval()
     traced: Traced | None = None
     empty = True
-    for inputs, labels in _batches(data):
+    for inputs, labels in batches(data):
         empty = False
         if needs & ACTIVATIONS:
             traced = traced if traced is not None else trace_program(model, inputs, blocks=False)
@@ -57,21 +54,6 @@ def measure(
         raise ScoreError("the data holds no batch; give a loader that yields at least one")
     _add_up_ranks(found)
     return found
-
-
-def _batches(data: Iterable[Any]) -> Iterator[Batch]:
-    for batch in data:
-        if isinstance(batch, Mapping):
-            inputs = {key: value for key, value in batch.items() if key != "labels"}
-            yield inputs, batch.get("labels")
-        elif isinstance(batch, list | tuple) and len(batch) == 2 and _is_labels(batch[1]):
-            yield normalise_inputs(batch[0]), batch[1]
-        else:
-            yield normalise_inputs(tuple(batch) if isinstance(batch, list) else batch), None
-
-
-def _is_labels(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.dim() == 1 and not value.is_floating_point()
 
 
 def _add_up_ranks(found: Statistics) -> None:
@@ -174,80 +156,9 @@ def _differentiate(
     if "batch-taylor" in needs:
         _add_batch(model, weights, inputs, labels, found)
     if needs & {"taylor", "fisher", "mean-gradient"}:
-        for part, own_labels in _chunks(inputs, labels):
-            gradients = _per_sample(model, weights, part, own_labels)
+        for part, own_labels in chunks(inputs, labels):
+            gradients = gradients_per_sample(model, weights, part, own_labels)
             _add_samples(gradients, weights, structure, axes, needs, found)
-
-
-def _chunks(inputs: Inputs, labels: torch.Tensor | None) -> Iterator[Batch]:
-    leaves = list(inputs.values()) if isinstance(inputs, dict) else list(inputs)
-    count = leaves[0].shape[0]
-    for start in range(0, count, CHUNK):
-
-        def part(leaf: Any, start: int = start) -> Any:
-            return (
-                leaf[start : start + CHUNK] if isinstance(leaf, torch.Tensor) and leaf.shape[:1] == (count,) else leaf
-            )
-
-        own: Inputs = (
-            {key: part(value) for key, value in inputs.items()}
-            if isinstance(inputs, dict)
-            else tuple(part(leaf) for leaf in inputs)
-        )
-        yield own, part(labels)
-
-
-def _loss(model: nn.Module, weights: Mapping[str, torch.Tensor], inputs: Inputs, labels: torch.Tensor | None) -> Any:
-    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-    logits = _logits(functional_call(model, dict(weights), args, kwargs))
-    target = logits.detach().argmax(-1) if labels is None else labels
-    return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), target.reshape(-1))
-
-
-def _logits(output: Any) -> torch.Tensor:
-    if isinstance(output, torch.Tensor):
-        return output
-    found = output.get("logits") if isinstance(output, Mapping) else output[0] if isinstance(output, tuple) else None
-    if not isinstance(found, torch.Tensor):
-        raise ScoreError(f"gradients need class scores; the model returned {type(output).__name__} without `logits`")
-    return found
-
-
-def _per_sample(
-    model: nn.Module, weights: Mapping[str, torch.Tensor], inputs: Inputs, labels: torch.Tensor | None
-) -> dict[str, torch.Tensor]:
-    """Gradient of each sample's loss, `(samples, *shape)` per parameter."""
-    detached = {name: tensor.detach() for name, tensor in weights.items()}
-
-    def one(values: dict[str, torch.Tensor], own: Any, label: Any) -> Any:
-        alone: Inputs = (
-            {key: value[None] for key, value in own.items()} if isinstance(own, dict) else tuple(v[None] for v in own)
-        )
-        return _loss(model, values, alone, None if label is None else label[None])
-
-    function: Callable[..., Any] = grad(one)
-    places = (None, 0, None if labels is None else 0)
-    try:
-        with torch.enable_grad():
-            return vmap(function, in_dims=places, randomness="same")(detached, inputs, labels)
-    except (RuntimeError, ValueError):  # operators that cannot be batched: one sample after the other
-        rows = [_alone(function, detached, inputs, labels, index) for index in range(_length(inputs))]
-        return {name: torch.stack([row[name] for row in rows]) for name in detached}
-
-
-def _length(inputs: Inputs) -> int:
-    leaves = list(inputs.values()) if isinstance(inputs, dict) else list(inputs)
-    return leaves[0].shape[0]
-
-
-def _alone(function: Callable[..., Any], weights: Any, inputs: Inputs, labels: Any, index: int) -> Any:
-    own = (
-        {key: value[index] for key, value in inputs.items()}
-        if isinstance(inputs, dict)
-        else tuple(value[index] for value in inputs)
-    )
-    with torch.enable_grad():
-        return function(weights, own, None if labels is None else labels[index])
 
 
 def _add_samples(
@@ -300,7 +211,7 @@ def _add_batch(
 ) -> None:
     leaves = {name: tensor.detach().requires_grad_(True) for name, tensor in weights.items()}
     with torch.enable_grad():
-        loss = _loss(model, leaves, inputs, labels)
+        loss = loss_of(model, leaves, inputs, labels)
         gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
     found.add("batches#", torch.tensor(1.0))
     for (name, tensor), gradient in zip(leaves.items(), gradients, strict=True):

@@ -1,6 +1,38 @@
-"""Element masks: single weights set to zero, and kept there."""
+"""Single weights set to zero, one by one or in patterns, and kept there."""
 
-from secateur.sparse.magnitude import magnitude_masks
-from secateur.sparse.masks import Masks, apply_masks_, keeping, prunable_weights, sparsity
+from secateur.sparse.allocation import WEIGHT_ALLOCATORS, Allotment
+from secateur.sparse.criteria import WEIGHT_CRITERIA, Movement, WeightQuestion
+from secateur.sparse.keeping import keeping
+from secateur.sparse.masks import (
+    Masks,
+    apply_masks_,
+    as_tensors,
+    masks_of,
+    prunable_weights,
+    remember_masks,
+    sparsity,
+)
+from secateur.sparse.pattern import Pattern
+from secateur.sparse.proof import verify_masks
+from secateur.sparse.pruning import PrunedWeights, WeightConfig, prune_weights
 
-__all__ = ["Masks", "apply_masks_", "keeping", "magnitude_masks", "prunable_weights", "sparsity"]
+__all__ = [
+    "WEIGHT_ALLOCATORS",
+    "WEIGHT_CRITERIA",
+    "Allotment",
+    "Masks",
+    "Movement",
+    "Pattern",
+    "PrunedWeights",
+    "WeightConfig",
+    "WeightQuestion",
+    "apply_masks_",
+    "as_tensors",
+    "keeping",
+    "masks_of",
+    "prunable_weights",
+    "prune_weights",
+    "remember_masks",
+    "sparsity",
+    "verify_masks",
+]

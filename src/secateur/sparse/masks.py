@@ -1,45 +1,73 @@
-"""Element masks on a model: which weights they cover, setting the zeros, keeping them during training."""
+"""Element masks on a model: which weights they cover, setting the zeros, remembering them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from secateur.spec import PlanError
+from secateur.sparse.layout import Layout, layout_of
+from secateur.spec import ElementMasks, PlanError, SelectorError
+from secateur.spec.errors import nearest
+from secateur.structure.selectors import Selector, is_meant
 
 Masks = Mapping[str, Tensor]
 """Name of a parameter -> boolean tensor of its shape, False where the weight is zero."""
 
+_MASKS: WeakKeyDictionary[nn.Module, ElementMasks] = WeakKeyDictionary()
 
-def prunable_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of two or more dimensions by name, shared ones once: weights, not biases or norms."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.dim() > 1}
+
+def prunable_weights(
+    model: nn.Module, *, ignore: Sequence[Selector] = (), targets: Sequence[Selector] = ()
+) -> dict[str, nn.Parameter]:
+    """The parameters of two or more dimensions by name, shared ones once: weights, not biases or norms.
+
+    ignore, targets: parameters, modules (and all below them), `re:` patterns on either, module types, `first`, `last`.
+    Raises SelectorError for one that matches no such parameter.
+    """
+    weights = {name: parameter for name, parameter in model.named_parameters() if parameter.dim() > 1}
+    left_out = {name for selector in ignore for name in _matched(model, weights, selector)}
+    wanted = {name for selector in targets for name in _matched(model, weights, selector)} if targets else set(weights)
+    return {name: weights[name] for name in weights if name in wanted - left_out}
+
+
+def _matched(model: nn.Module, weights: Mapping[str, nn.Parameter], selector: Selector) -> list[str]:
+    names = list(weights)
+    if selector in ("first", "last"):
+        return names[:1] if selector == "first" else names[-1:]
+    modules = [f"{path}." for path, module in model.named_modules() if is_meant(path, module, selector)]
+    itself = [name for name in names if is_meant(name, weights[name], selector)]
+    found = [name for name in names if name in itself or name.startswith(tuple(modules))]
+    if not found:
+        shown = selector if isinstance(selector, str) else selector.__name__
+        known = [*names, *(path for path, _ in model.named_modules() if path)]
+        raise SelectorError(f"{shown!r} matches no weight; the nearest names are: {nearest(shown, known)}")
+    return found
+
+
+def layouts(model: nn.Module) -> dict[str, Layout]:
+    """The layout of each prunable weight by name."""
+    return {
+        name: layout_of(model.get_submodule(name.rpartition(".")[0]), weight)
+        for name, weight in prunable_weights(model).items()
+    }
 
 
 def apply_masks_(model: nn.Module, masks: Masks) -> nn.Module:
     """Set the removed weights to zero in place; returns the model. Raises PlanError for masks that do not fit it."""
-    _set_zeros(_matched(model, masks))
+    with torch.no_grad():
+        for parameter, removed in masked_parameters(model, masks):
+            parameter.masked_fill_(removed, 0)
     return model
 
 
-def keeping(model: nn.Module, masks: Masks) -> Callable[[nn.Module], None]:
-    """An `after_step` hook for `secateur.train.fit`: whatever gradient, momentum and weight decay did to the removed
-    weights of this model is undone after each step."""
-    pairs = _matched(model, masks)
-    return lambda _: _set_zeros(pairs)
+def masked_parameters(model: nn.Module, masks: Masks) -> list[tuple[nn.Parameter, Tensor]]:
+    """Each masked parameter with its removed positions, on its own device.
 
-
-def sparsity(model: nn.Module) -> float:
-    """Zeros over the number of prunable weights, counted exactly."""
-    weights = prunable_weights(model).values()
-    zeros = sum(weight.numel() - int(torch.count_nonzero(weight)) for weight in weights)
-    return zeros / max(1, sum(weight.numel() for weight in weights))
-
-
-def _matched(model: nn.Module, masks: Masks) -> list[tuple[nn.Parameter, Tensor]]:
-    """Each masked parameter with its removed positions, on its own device."""
+    Raises PlanError for masks that do not fit the model.
+    """
     parameters = dict(model.named_parameters())
     pairs: list[tuple[nn.Parameter, Tensor]] = []
     for name, mask in masks.items():
@@ -53,7 +81,24 @@ def _matched(model: nn.Module, masks: Masks) -> list[tuple[nn.Parameter, Tensor]
     return pairs
 
 
-def _set_zeros(pairs: list[tuple[nn.Parameter, Tensor]]) -> None:
-    with torch.no_grad():
-        for parameter, removed in pairs:
-            parameter.masked_fill_(removed, 0)
+def sparsity(model: nn.Module) -> float:
+    """Zeros over the number of prunable weights, counted exactly."""
+    weights = prunable_weights(model).values()
+    zeros = sum(weight.numel() - int(torch.count_nonzero(weight)) for weight in weights)
+    return zeros / max(1, sum(weight.numel() for weight in weights))
+
+
+def remember_masks(model: nn.Module, masks: ElementMasks | None) -> None:
+    """Note which weights of the model are zero for good; kept beside the model, never on it."""
+    if masks is not None:
+        _MASKS[model] = masks
+
+
+def masks_of(model: nn.Module) -> ElementMasks | None:
+    """The masks that pruning, or the folder that it was loaded from, gave the model; None for one without."""
+    return _MASKS.get(model)
+
+
+def as_tensors(masks: ElementMasks | None) -> dict[str, Tensor]:
+    """The masks of a record as boolean tensors; none without a record."""
+    return {} if masks is None else {name: torch.from_numpy(kept) for name, kept in masks.kept.items()}

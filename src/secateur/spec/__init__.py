@@ -15,6 +15,7 @@ from secateur.spec.errors import (
     StoreError,
     TraceError,
 )
+from secateur.spec.masks import ElementMasks
 from secateur.spec.plan import Plan
 from secateur.spec.registry import Registry
 from secateur.spec.run import RunRecord, Verification
@@ -42,6 +43,7 @@ __all__ = [
     "Budget",
     "BudgetError",
     "DataError",
+    "ElementMasks",
     "MissingExtraError",
     "ModelError",
     "NormAfter",

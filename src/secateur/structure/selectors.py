@@ -122,7 +122,7 @@ def _axes_of_selector(structure: Structure, model: nn.Module, selector: Selector
         return _at_the_end(structure, first=selector == "first")
     if isinstance(selector, str) and selector.startswith("re:"):
         _demand_pattern(selector)
-    paths = [path for path, module in model.named_modules() if _is_meant(path, module, selector)]
+    paths = [path for path, module in model.named_modules() if is_meant(path, module, selector)]
     below = tuple(f"{path}." for path in paths)
     along = [axis for name in structure.tensors if name.startswith(below) for axis in _output_axes(structure, name)]
     return [*along, *blocks_of(structure, paths)]
@@ -143,12 +143,13 @@ def _demand_pattern(selector: str) -> None:
         raise SelectorError(f"{selector!r} is no regular expression: {error}") from error
 
 
-def _is_meant(path: str, module: nn.Module, selector: Selector) -> bool:
+def is_meant(path: str, thing: object, selector: Selector) -> bool:
+    """Whether a selector means what lies at this path, by its path, a pattern on it, or the type of the thing."""
     if not isinstance(selector, str):
-        return isinstance(module, selector)
+        return isinstance(thing, selector)
     if selector.startswith("re:"):
         return bool(path) and re.search(selector[3:], path) is not None
-    return bool(path) and selector in (path, type(module).__name__)
+    return bool(path) and selector in (path, type(thing).__name__)
 
 
 def _output_axes(structure: Structure, name: str) -> Iterable[str]:

@@ -3,6 +3,17 @@
 from secateur.surgery.masks import masked, structured_masks
 from secateur.surgery.mend import mend
 from secateur.surgery.shrink import shrink, shrink_
-from secateur.surgery.verify import eval_outputs, verify, verify_traced
+from secateur.surgery.verify import compared, eval_outputs, tolerance_of, verify, verify_traced
 
-__all__ = ["eval_outputs", "masked", "mend", "shrink", "shrink_", "structured_masks", "verify", "verify_traced"]
+__all__ = [
+    "compared",
+    "eval_outputs",
+    "masked",
+    "mend",
+    "shrink",
+    "shrink_",
+    "structured_masks",
+    "tolerance_of",
+    "verify",
+    "verify_traced",
+]

@@ -40,7 +40,7 @@ def verify_traced(
     model: nn.Module, small: nn.Module, plan: Plan, inputs: Inputs, traced: Traced, *, tolerance: float | None = None
 ) -> Verification:
     """Like `verify`, with a capture that was made before."""
-    tolerance = _tolerance(small) if tolerance is None else tolerance
+    tolerance = tolerance_of(small) if tolerance is None else tolerance
     try:
         expected, got = _both(model, small, plan, inputs, traced, of_modules=False)
         if not any(bool(tensor.any()) for tensor in expected):
@@ -50,7 +50,7 @@ def verify_traced(
     if len(expected) != len(got):
         detail = f"the shrunk model gives {len(got)} output tensors, the reference {len(expected)}"
         return Verification(math.inf, math.inf, False, tolerance, detail)
-    found = _compare(expected, got, tolerance)
+    found = compared(expected, got, tolerance)
     return found if found.ok or found.detail else replace(found, detail=_likely_reason(traced))
 
 
@@ -90,7 +90,8 @@ def _likely_reason(traced: Traced) -> str:
     return "the code computes from sizes or values outside of torch; name its layers in ignore= to keep them whole"
 
 
-def _tolerance(model: nn.Module) -> float:
+def tolerance_of(model: nn.Module) -> float:
+    """The relative difference that the parameters' dtype explains."""
     return max((COARSE[parameter.dtype] for parameter in model.parameters() if parameter.dtype in COARSE), default=1e-4)
 
 
@@ -132,7 +133,8 @@ def _outputs(model: nn.Module, inputs: Inputs, *, of_modules: bool) -> list[torc
             module.training = mode
 
 
-def _compare(expected: list[torch.Tensor], got: list[torch.Tensor], tolerance: float) -> Verification:
+def compared(expected: list[torch.Tensor], got: list[torch.Tensor], tolerance: float) -> Verification:
+    """The largest difference between outputs, of as many tensors each."""
     worst = scale = 0.0
     for number, (reference, made) in enumerate(zip(expected, got, strict=True)):
         if reference.shape != made.shape:

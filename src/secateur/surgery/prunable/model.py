@@ -62,6 +62,30 @@ def apply_plan(model: nn.Module, plan: Plan) -> tuple[str, ...]:
     return tuple(bare)
 
 
+def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Mask single weights, in place of any masks before; weights stay as they are, and training holds the masks.
+
+    masks: name of a parameter -> boolean tensor of its shape, False where the forward sees a zero.
+    Returns the parameters that no prunable module carries: those of other types, and those that a fused kernel of torch
+    may read past the masks. Raises PlanError, with the masks as they were, for masks that do not fit.
+    """
+    parameters = dict(model.named_parameters())
+    for name, mask in masks.items():
+        if name not in parameters or parameters[name].shape != mask.shape:
+            raise PlanError(
+                f"{name!r} has a mask of shape {tuple(mask.shape)}, which no parameter of this {type(model).__name__} "
+                "of that name has; make the masks from this model"
+            )
+    remove_masks(model)
+    carried = [name for name in masks if _carried(model, name) and _runs_own_forward(model, name)]
+    for name in carried:
+        path, _, leaf = name.rpartition(".")
+        owner = model.get_submodule(path)
+        if isinstance(owner, Prunable):
+            owner.set_mask(leaf, masks[name].to(parameters[name].device))
+    return tuple(name for name in masks if name not in carried)
+
+
 def remove_masks(model: nn.Module) -> None:
     """Take all masks off: the model computes again what it did before `apply_plan`."""
     for _, module in _prunable(model):
@@ -161,14 +185,17 @@ def _carried(model: nn.Module, name: str) -> bool:
 
 def _demand_own_forward(model: nn.Module, path: str) -> None:
     """Raise PlanError where a fused kernel of torch may take the weights and leave the masks."""
+    if not _runs_own_forward(model, path):
+        raise PlanError(
+            f"the plan cuts {path} inside a TransformerEncoderLayer, which may run fused and pass masks by; "
+            "use secateur.shrink, or write the layer with modules of its own"
+        )
+
+
+def _runs_own_forward(model: nn.Module, path: str) -> bool:
     steps = path.split(".")
-    for end in range(len(steps)):
-        outer = model.get_submodule(".".join(steps[:end]))
-        if isinstance(outer, nn.TransformerEncoderLayer):
-            raise PlanError(
-                f"the plan cuts {path} inside a {type(outer).__name__}, which may run fused and pass masks by; "
-                "use secateur.shrink, or write the layer with modules of its own"
-            )
+    outer = (model.get_submodule(".".join(steps[:end])) for end in range(len(steps)))
+    return not any(isinstance(module, nn.TransformerEncoderLayer) for module in outer)
 
 
 def _demand_harmless(model: nn.Module, name: str, plan: Plan) -> None:

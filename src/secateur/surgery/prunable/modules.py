@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from secateur.spec import ScoreError
 
@@ -85,6 +87,50 @@ class PrunableLinear(Prunable, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.effective("weight"), self.effective("bias"))
+
+
+class PrunableEmbedding(Prunable, nn.Embedding):
+    """`nn.Embedding` with masks."""
+
+    plain = nn.Embedding
+
+    def forward(self, input: Tensor) -> Tensor:
+        sparse = self.sparse and self.mask("weight") is None
+        settings = (self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq, sparse)
+        return F.embedding(input, self.effective("weight"), *settings)
+
+
+class PrunableProjection(Prunable, NonDynamicallyQuantizableLinear):
+    """The output projection of an `nn.MultiheadAttention`, which applies it, with masks."""
+
+    plain = NonDynamicallyQuantizableLinear
+
+
+class PrunableMultiheadAttention(Prunable, nn.MultiheadAttention):
+    """`nn.MultiheadAttention` with masks, also on its output projection."""
+
+    plain = nn.MultiheadAttention
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        tensors = {
+            f"attention.{path}{name}": holder.effective(name)
+            for path, holder in (("", self), ("out_proj.", self.out_proj))
+            if isinstance(holder, Prunable)
+            for name, _ in holder.named_parameters(recurse=False)
+        }
+        return functional_call(_OwnForward(self), tensors, args, kwargs)
+
+
+class _OwnForward(nn.Module):
+    """Calls what `nn.MultiheadAttention` does, so that it can be given other tensors."""
+
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.attention = attention
+        self.training = attention.training
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return nn.MultiheadAttention.forward(self.attention, *args, **kwargs)
 
 
 class PrunableNorm(Prunable):
@@ -180,6 +226,9 @@ FORMS: dict[type[nn.Module], type[Prunable]] = {
         PrunableConv2d,
         PrunableConv3d,
         PrunableLinear,
+        PrunableEmbedding,
+        PrunableMultiheadAttention,
+        PrunableProjection,
         PrunableBatchNorm1d,
         PrunableBatchNorm2d,
         PrunableBatchNorm3d,
