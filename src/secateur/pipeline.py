@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,7 +15,21 @@ from secateur.allocate import Allocator, allocate, shares_from_entropies
 from secateur.cost import network_costs
 from secateur.hugging_face import Tied, adopt_config, config_of, describe, is_transformers_model, tie_to_config
 from secateur.score import Criterion, layer_entropies, score
-from secateur.spec import BudgetError, Plan, RunRecord, Scores, SecateurError, Structure, Verification
+from secateur.sparse import Pattern, WeightConfig, masks_of, prune_weights, remember_masks, sparsity
+from secateur.sparse.masks import shrink_masks
+from secateur.spec import (
+    SPARSITY,
+    BudgetError,
+    ElementMasks,
+    Plan,
+    RunRecord,
+    Scores,
+    SecateurError,
+    SelectorError,
+    Structure,
+    Verification,
+    parse_budgets,
+)
 from secateur.spec.budget import Budgets
 from secateur.store import history_of, remember_history, save_folder
 from secateur.structure import Traced, trace_program
@@ -44,7 +58,8 @@ class PruneConfig:
     ignore: Sequence[Selector] = ()
     targets: Sequence[Selector] = ()
     granularity: str | Sequence[str] = ()
-    """Kinds of axes that are cut, and no others: one or more roles, such as `heads` or `blocks` (docs/glossary.md)."""
+    """Kinds of axes that are cut, and no others: one or more roles, such as `heads` or `blocks` (docs/glossary.md). Or
+    one pattern of single weights that become zero: `element`, `2:4`, `block:4x1`, `kernel`, `row`, `column`."""
     schema: str | Path | Schema | None = None
     """An edited base schema, or the path of one: what it leaves out stays whole."""
     tie: str = "auto"
@@ -66,6 +81,8 @@ class PruneResult:
     options: Metrics = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What the result cannot do that one might expect, and why."""
+    masks: ElementMasks | None = None
+    """Which single weights are zero, where these were pruned; the plan cuts nothing then."""
 
     @property
     def structure(self) -> Structure:
@@ -110,17 +127,19 @@ def prune(
     model: nn.Module,
     example_inputs: Any,
     *,
-    budget: Budgets,
+    budget: Budgets | None = None,
     data: Iterable[Any] | None = None,
     evaluate: Evaluate | None = None,
     verify: bool = True,
     config: PruneConfig | None = None,
     **options: Any,
 ) -> PruneResult:
-    """A physically smaller model within the budget, proved against the reference.
+    """A physically smaller model within the budget, proved against the reference; or, where `granularity` names a
+    pattern of single weights, one with zeros in their place, proved against the masked forward.
 
     example_inputs: a tensor, a tuple of positional or a dict of keyword inputs.
-    budget: `{"macs": 0.5}` keeps half; see `secateur list budgets`.
+    budget: `{"macs": 0.5}` keeps half; see `secateur list budgets`. Of single weights `{"sparsity": 0.9}` removes nine
+    of ten; N:M takes none.
     data: a loader of batches for criteria that look at data: inputs, `(inputs, labels)`, or dicts of keyword inputs.
     evaluate: a function from a model to a number (taken as `accuracy`) or a dict of metrics, called before and after.
     options: the fields of `PruneConfig`, in place of `config`.
@@ -134,6 +153,11 @@ def prune(
     if settings.tie not in TIES:
         raise SecateurError(f"unknown tie {settings.tie!r}; expected one of {', '.join(TIES)}")
     inputs = normalise_inputs(example_inputs)
+    pattern = _pattern(settings)
+    if pattern is not None:
+        return _without_weights(model, inputs, budget, data, evaluate, _weight_config(settings, pattern), verify=verify)
+    if budget is None:
+        raise BudgetError("no budget given; name one, for example macs=0.5 (secateur list budgets)")
     traced = trace_program(model, inputs, blocks=_asks_for_blocks(settings))
     schemed = traced.structure if settings.schema is None else apply_schema(traced.structure, settings.schema)
     structure = restrict(
@@ -156,6 +180,9 @@ def prune(
         cut = _mended(model, cut, decide, inputs, traced)
     small, plan = cut.model, cut.plan
     remember_history(small, [*history_of(model), plan])
+    masks = masks_of(model)
+    if masks is not None:
+        remember_masks(small, shrink_masks(masks, plan))
     notes: tuple[str, ...] = ()
     if is_transformers_model(model):
         describe(small, config_of(model), exact=False)
@@ -163,6 +190,66 @@ def prune(
     before = {**network_costs(structure), **_evaluated(evaluate, model)}
     after = {**network_costs(structure, plan.sizes), **_evaluated(evaluate, small)}
     return PruneResult(small, plan, before, after, cut.proof, {**plan.made_by}, notes)
+
+
+def _pattern(settings: PruneConfig) -> Pattern | None:
+    """The pattern of single weights that the granularity names, if it does."""
+    kinds = [settings.granularity] if isinstance(settings.granularity, str) else list(settings.granularity)
+    patterns = [kind for kind in kinds if Pattern.means(kind)]
+    if patterns and len(kinds) > 1:
+        raise SelectorError(f"granularity {', '.join(kinds)}: a pattern of single weights stands alone")
+    return Pattern.parse(patterns[0]) if patterns else None
+
+
+_OF_WHOLE_CHANNELS = ("merge", "round_to", "schema", "tie")
+
+
+def _weight_config(settings: PruneConfig, pattern: Pattern) -> WeightConfig:
+    defaults = PruneConfig()
+    odd = [name for name in _OF_WHOLE_CHANNELS if getattr(settings, name) != getattr(defaults, name)]
+    if odd or isinstance(settings.shares, str):
+        raise SecateurError(f"{odd[0] if odd else 'shares by name'} is for whole channels, not for {pattern}; drop it")
+    return WeightConfig(
+        pattern,
+        cast(Any, settings.criterion),
+        cast(Any, settings.allocator),
+        settings.shares,
+        settings.ignore,
+        settings.targets,
+        settings.min_keep,
+        settings.max_remove_ratio,
+        settings.seed,
+    )
+
+
+def _without_weights(
+    model: nn.Module,
+    inputs: Inputs,
+    budget: Budgets | None,
+    data: Iterable[Any] | None,
+    evaluate: Evaluate | None,
+    config: WeightConfig,
+    *,
+    verify: bool,
+) -> PruneResult:
+    made = prune_weights(model, inputs, sparsity=_sparsity(budget), config=config, data=data, verify=verify)
+    remember_history(made.model, history_of(model))
+    structure = trace_program(model, inputs, blocks=False).structure
+    costs = network_costs(structure)
+    before = {**costs, SPARSITY: sparsity(model), **_evaluated(evaluate, model)}
+    after = {**costs, SPARSITY: sparsity(made.model), **_evaluated(evaluate, made.model)}
+    options = {"granularity": made.masks.pattern, **made.masks.made_by}
+    return PruneResult(
+        made.model, Plan(structure, {}), before, after, made.verification, options, made.notes, made.masks
+    )
+
+
+def _sparsity(budget: Budgets | None) -> float | None:
+    budgets = parse_budgets(budget) if budget else ()
+    others = [item.unit for item in budgets if item.unit != SPARSITY]
+    if others:
+        raise BudgetError(f"budget {others[0]} counts what leaves for good; of single weights give sparsity, e.g. 0.9")
+    return max((item.value for item in budgets), default=None)
 
 
 @dataclass(frozen=True)

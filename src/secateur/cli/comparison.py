@@ -21,7 +21,7 @@ from secateur.cli.tables import table
 from secateur.data import ImageSet, open_data
 from secateur.models import build_model, example_inputs
 from secateur.pipeline import prune
-from secateur.sparse import apply_masks_, keeping, magnitude_masks, prunable_weights, sparsity
+from secateur.sparse import as_tensors, prunable_weights, sparsity
 from secateur.spec import RunRecord, SecateurError
 from secateur.store import save_folder
 from secateur.train import TrainConfig, evaluate, fit
@@ -51,8 +51,9 @@ def _single_weights(model: nn.Module) -> Cut:
     """As many parameters as `_channels` leaves; the smallest weights of the whole network go."""
     removed = _count(model) - _count(_channels(model, criterion="l1"))
     prunable = sum(weight.numel() for weight in prunable_weights(model).values())
-    masks = magnitude_masks(model, sparsity=removed / prunable)
-    return apply_masks_(copy.deepcopy(model), masks), masks
+    budget = {"sparsity": removed / prunable}
+    made = prune(model, example_inputs(MODEL), budget=budget, granularity="element", allocator="global")
+    return made.model, as_tensors(made.masks)
 
 
 WAYS: Mapping[str, Callable[[nn.Module, int], Cut]] = {
@@ -92,7 +93,7 @@ def _row(way: str, dense: nn.Module, train_set: ImageSet, test_set: ImageSet, *,
     folder = out / f"seed-{config.seed}" / way.replace(", ", "-").replace(" ", "-")
     pruned = evaluate(model, test_set, device=config.device)
     _save(model, folder, pruned)
-    fit(model, train_set, config=config, after_step=keeping(model, masks))
+    fit(model, train_set, config=config, masks=masks)
     retrained = evaluate(model, test_set, device=config.device)
     _save(model, folder.with_name(f"{folder.name}-retrained"), retrained)
     return Row(way, config.seed, left, pruned["accuracy"], retrained["accuracy"])

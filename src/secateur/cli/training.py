@@ -9,6 +9,7 @@ from secateur.cli.outcome import Outcome
 from secateur.cli.saving import demand_out, save
 from secateur.cli.session import note
 from secateur.cli.tables import before_and_after
+from secateur.sparse import as_tensors, masks_of
 from secateur.train import TrainConfig, fit
 
 
@@ -19,7 +20,8 @@ def train_and_save(verb: str, options: TrainingOptions, target: Target) -> Outco
     opened = target.build(train_set)
     before = measured(opened, test_set)
     note(f"training {target.name} on {train_set.name}: {len(train_set)} images, {config.epochs} epochs")
-    stages = fit(opened.model, train_set, config=config, checkpoint_dir=options.checkpoint_dir)
+    masks = as_tensors(masks_of(opened.model))
+    stages = fit(opened.model, train_set, config=config, masks=masks, checkpoint_dir=options.checkpoint_dir)
     after = measured(opened, test_set)
     save(verb, options, opened.model, out=out, source=opened.source, before=before, after=after, stages=stages)
     record = {"before": before, "after": after, "verification": None, "out": str(out)}

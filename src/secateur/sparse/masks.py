@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from secateur.sparse.layout import Layout, layout_of
-from secateur.spec import ElementMasks, PlanError, SelectorError
+from secateur.spec import ElementMasks, Plan, PlanError, SelectorError
 from secateur.spec.errors import nearest
+from secateur.spec.structure import holder
 from secateur.structure.selectors import Selector, is_meant
+from secateur.surgery.select import kept_entries
 
 Masks = Mapping[str, Tensor]
 """Name of a parameter -> boolean tensor of its shape, False where the weight is zero."""
@@ -89,14 +92,27 @@ def sparsity(model: nn.Module) -> float:
 
 
 def remember_masks(model: nn.Module, masks: ElementMasks | None) -> None:
-    """Note which weights of the model are zero for good; kept beside the model, never on it."""
-    if masks is not None:
+    """Note which weights of the model are zero for good, or forget it; kept beside the model, never on it."""
+    if masks is None:
+        _MASKS.pop(model, None)
+    else:
         _MASKS[model] = masks
 
 
 def masks_of(model: nn.Module) -> ElementMasks | None:
     """The masks that pruning, or the folder that it was loaded from, gave the model; None for one without."""
     return _MASKS.get(model)
+
+
+def shrink_masks(masks: ElementMasks, plan: Plan) -> ElementMasks:
+    """The masks of a model after the plan has cut it; those of tensors that leave with a block go with them."""
+    blocks = {block.module: block.axis for block in plan.removed_blocks}
+    kept = {
+        name: kept_entries(mask, plan.structure.tensors[name].dims, plan).numpy()
+        for name, mask in as_tensors(masks).items()
+        if holder(name, blocks) is None
+    }
+    return replace(masks, kept=kept)
 
 
 def as_tensors(masks: ElementMasks | None) -> dict[str, Tensor]:

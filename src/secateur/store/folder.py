@@ -1,4 +1,5 @@
-"""Saved models: a folder with weights, the plans that shaped them, the run, and a manifest with a hash of each file.
+"""Saved models: a folder with weights, the plans that shaped them, masks of single weights, the run, and a manifest
+with a hash of each file.
 
 Loading replays the plans on a fresh instance of the original model and fills in the weights: no pickle, nothing
 executed.
@@ -19,11 +20,14 @@ import torch
 from torch import nn
 
 from secateur.hugging_face import config_of, describe, is_transformers_model, take_over_config
-from secateur.spec import Plan, PlanError, RunRecord, StoreError
+from secateur.sparse import as_tensors, masks_of, remember_masks
+from secateur.sparse.masks import masked_parameters
+from secateur.spec import ElementMasks, Plan, PlanError, RunRecord, StoreError
 from secateur.spec.record import Record
 from secateur.store.card import model_card
 from secateur.store.history import history_of, remember_history
 from secateur.store.layouts import WEIGHTS, Layout, read_stock, read_weights, write_weights
+from secateur.store.masks import read_masks, write_masks
 from secateur.store.origin import find_origin
 from secateur.store.replay import replay_
 from secateur.structure import named_tensors
@@ -117,6 +121,10 @@ def _write(
     layout, own_source = write_weights(model, folder)
     source = {**source, **own_source} or find_origin(model, history_of(model))
     (folder / PLAN).write_text(Plans(history_of(model)).to_json())
+    masks = masks_of(model)
+    if masks is not None:
+        _demand_zeros(model, masks, "the model")
+        write_masks(masks, folder)
     name = f"{type(model).__module__}.{type(model).__qualname__}"
     record = run if run is not None else RunRecord("save", name)
     (folder / RUN).write_text(record.to_json(indent=1))
@@ -226,7 +234,30 @@ def load_into(directory: str | Path, model: nn.Module) -> nn.Module:
     if stock is not None:
         take_over_config(model, stock)
     remember_history(model, plans)
+    _take_over_masks(model, folder)
     return model
+
+
+def _take_over_masks(model: nn.Module, folder: Path) -> None:
+    masks = read_masks(folder)
+    if masks is not None:
+        _demand_zeros(model, masks, str(folder))
+        remember_masks(model, masks)
+
+
+def _demand_zeros(model: nn.Module, masks: ElementMasks, where: str) -> None:
+    """Raise StoreError unless the masked weights are zero."""
+    tensors = as_tensors(masks)
+    try:
+        pairs = masked_parameters(model, tensors)
+    except PlanError as error:
+        raise StoreError(f"{where}: {error}") from error
+    for name, (parameter, removed) in zip(tensors, pairs, strict=True):
+        if bool(parameter.detach()[removed].any()):
+            raise StoreError(
+                f"{where}: weights of {name!r} that its mask removes are not zero; hold them there while training "
+                "(fit(masks=...), or secateur.sparse.keeping), or forget the masks (remember_masks(model, None))"
+            )
 
 
 def _first_difference(weights: Mapping[str, torch.Tensor], model: nn.Module) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from secateur.data import ImageSet
+from secateur.sparse import Masks, keeping
 from secateur.spec import SecateurError
 from secateur.train import checkpoint
 from secateur.train.config import TrainConfig
@@ -32,22 +33,27 @@ def fit(
     data: ImageSet,
     *,
     config: TrainConfig,
+    masks: Masks | None = None,
     after_step: Callable[[nn.Module], object] | None = None,
     on_epoch: Callable[[Record], object] | None = None,
     checkpoint_dir: str | Path | None = None,
 ) -> list[Record]:
     """Train the model in place on `config.device` and return one record per epoch.
 
+    `masks` holds removed weights at zero, with their gradients and what the optimizer remembers of them.
     `after_step(model)` runs after each optimizer step, `on_epoch(record)` after each epoch and its checkpoint. With
     `checkpoint_dir`, a run that was interrupted goes on after the last whole epoch and ends with the same weights as
     one that was not. Batches that are not full are left out where there is a full one. The model ends in train mode,
     and the global random state is left as it was. Raises SecateurError at the first loss that is not finite,
-    ModelError where the model returns no class scores, StoreError for a checkpoint that does not fit.
+    ModelError where the model returns no class scores, StoreError for a checkpoint that does not fit, PlanError for masks
+    that do not.
     """
     run = _Run(model.to(config.device), data, config, after_step)
     folder = None if checkpoint_dir is None else Path(checkpoint_dir)
     if folder is not None:
         run.progress = checkpoint.resume(folder, model, run.optimizer, config)
+    if masks is not None:
+        keeping(model, masks, run.optimizer)
     with torch.random.fork_rng(), reporting(epochs=run.epochs, steps=run.steps, done=run.progress.steps) as reporter:
         for epoch in range(len(run.progress.history), run.epochs):
             record = run.epoch(epoch, reporter)

@@ -23,7 +23,7 @@ _OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._No
 
 
 def make_prunable(model: nn.Module) -> nn.Module:
-    """A copy of the model, weights included, whose convolutions, linear layers and norms can carry masks.
+    """A copy of the model, weights included, whose convolutions, linear layers, lookup tables, attentions and norms can carry masks.
 
     Only exact `torch.nn` types change (`FORMS`); a subclass keeps the forward that somebody wrote for it. The keys of
     the state_dict stay the same, and so does what the model computes, until `apply_plan`.
@@ -40,7 +40,7 @@ def apply_plan(model: nn.Module, plan: Plan) -> tuple[str, ...]:
 
     The masked forward equals that of the shrunk model wherever only prunable modules reduce over what is cut: a mean or
     softmax over channels in the model's own code sees the zeros.
-    Returns the parameters that the plan cuts and no module masks: lookup tables and vectors that are added or
+    Returns the parameters that the plan cuts and no module masks: those of the model's own that are added or
     multiplied, whose cut entries whatever reads them ignores.
     Raises PlanError, with the masks as they were, for a plan that was made for another model, or that cuts the rows or
     columns of a module without a prunable form.
