@@ -17,6 +17,7 @@ from secateur.hugging_face import Tied, adopt_config, config_of, describe, is_tr
 from secateur.score import Criterion, layer_entropies, score
 from secateur.sparse import Pattern, WeightConfig, masks_of, prune_weights, remember_masks, sparsity
 from secateur.sparse.masks import shrink_masks
+from secateur.sparse.torch_prune import permanent, read_masks
 from secateur.spec import (
     SPARSITY,
     BudgetError,
@@ -145,7 +146,9 @@ def prune(
     options: the fields of `PruneConfig`, in place of `config`.
 
     Where the smaller model disagrees with the reference, the axes at fault are searched for, and mended or kept whole
-    (`result.structure.notes` says which). The given model is not changed. Raises a SecateurError that says what to do
+    (`result.structure.notes` says which). The given model is not changed; one that carries masks of
+    torch.nn.utils.prune is taken in its plain form, and what they removed stays removed. Raises a SecateurError that
+    says what to do
     when the forward fails, the budget cannot be met, a selector matches nothing, a schema contradicts the network, or
     weights are not finite.
     """
@@ -153,6 +156,7 @@ def prune(
     if settings.tie not in TIES:
         raise SecateurError(f"unknown tie {settings.tie!r}; expected one of {', '.join(TIES)}")
     inputs = normalise_inputs(example_inputs)
+    model = permanent(model) if read_masks(model) else model
     pattern = _pattern(settings)
     if pattern is not None:
         return _without_weights(model, inputs, budget, data, evaluate, _weight_config(settings, pattern), verify=verify)

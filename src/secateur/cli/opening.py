@@ -22,6 +22,7 @@ from secateur.models import (
     natural_input_shape,
 )
 from secateur.spec import DataError, ModelError, SecateurError, StoreError
+from secateur.sparse.torch_prune import take_over_masks
 from secateur.store import SAFE_SOURCES, read_source
 from secateur.train.outputs import logits_of
 
@@ -65,7 +66,7 @@ class Target:
         if self.folder is not None:
             model = load(self.folder, model)
         if self.weights is not None:
-            load_weights(model, self.weights)
+            take_over_masks(model, load_weights(model, self.weights))
         model = model.eval().to(self.device)
         if data is not None:
             _check_classes(model, data, self.name)

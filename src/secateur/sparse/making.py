@@ -35,21 +35,34 @@ class Request:
     """Whether every output of a parameter loses as much as any other."""
 
 
-def make_masks(scores: Tensors, weights: Tensors, layouts: Mapping[str, Layout], request: Request) -> dict[str, Tensor]:
+def make_masks(
+    scores: Tensors, weights: Tensors, layouts: Mapping[str, Layout], request: Request, gone: Tensors | None = None
+) -> dict[str, Tensor]:
     """Masks of the weights' shapes, False at the lowest scores.
 
-    scores: of the weights' shapes. Single weights go in exactly the number asked for; of what leaves as a whole, the
+    scores: of the weights' shapes. gone: True at weights that are removed already; they go first, and of what leaves as
+    a whole, what holds no other weights does. Single weights go in exactly the number asked for; of what leaves as a whole, the
     fewest that make up that number. Raises ScoreError for scores that are NaN, BudgetError for more than may go.
     """
     for name, values in scores.items():
         if bool(values.isnan().any()):
             raise ScoreError(f"the scores of {name!r} hold NaN, which has no place in an order; look for broken weights")
+    gone = gone or {}
     if request.pattern.keep_per_group is not None:
-        return {name: request.pattern.keep_in_groups(scores[name], layouts[name]) for name in scores}
-    units = {name: request.pattern.unit_scores(scores[name], layouts[name]) for name in scores}
-    counts = request.allocator(_allotment(units, weights, layouts, request))
-    kept = _kept_units(units, counts, layouts, request)
-    return {name: request.pattern.spread(kept[name], layouts[name]) for name in kept}
+        first = {name: score.masked_fill(gone[name], -torch.inf) if name in gone else score for name, score in scores.items()}
+        masks = {name: request.pattern.keep_in_groups(first[name], layouts[name]) for name in scores}
+    else:
+        units = {name: _unit_scores(score, gone.get(name), layouts[name], request) for name, score in scores.items()}
+        kept = _kept_units(units, request.allocator(_allotment(units, weights, layouts, request)), layouts, request)
+        masks = {name: request.pattern.spread(kept[name], layouts[name]) for name in kept}
+    return {name: mask & ~gone[name] if name in gone else mask for name, mask in masks.items()}
+
+
+def _unit_scores(score: Tensor, gone: Tensor | None, layout: Layout, request: Request) -> Tensor:
+    if gone is None:
+        return request.pattern.unit_scores(score, layout)
+    units = request.pattern.unit_scores(score.masked_fill(gone, 0), layout)
+    return units.masked_fill(request.pattern.unit_scores(gone.to(score), layout) == 1, -torch.inf)
 
 
 def _allotment(units: Tensors, weights: Tensors, layouts: Mapping[str, Layout], request: Request) -> Allotment:

@@ -65,7 +65,7 @@ def prune_weights(
     sparsity: share of the weights that are pruned (targets, less what is ignored) that goes, in [0, 1): single weights
     in exactly `round(sparsity * count)`, of what leaves as a whole the fewest that make up that number. None for N:M,
     which says it itself, and for allocators whose shares do.
-    Weights that an earlier pruning of the model removed stay removed and count. Raises BudgetError for a sparsity that
+    Weights that an earlier pruning of the model removed stay removed, and count as what goes one by one. Raises BudgetError for a sparsity that
     cannot be met, ScoreError for weights that are not finite or a criterion without its data, SelectorError for a
     selector that matches nothing.
     """
@@ -76,9 +76,11 @@ def prune_weights(
     places = layouts(model)
     scores = _scores(model, inputs, weights, places, data, request, config)
     detached = {name: weights[name].detach() for name in scores}
-    masks = make_masks(scores, detached, {name: places[name] for name in scores}, request)
+    before = as_tensors(masks_of(model))
+    gone = {name: ~before[name] for name in scores if name in before}
+    masks = make_masks(scores, detached, {name: places[name] for name in scores}, request, gone)
     sparse = apply_masks_(clone_with(model, lambda tensor: tensor.detach().clone()), masks)
-    masks = {**{name: kept for name, kept in as_tensors(masks_of(model)).items() if name not in masks}, **masks}
+    masks = {**before, **masks}
     record = ElementMasks(
         str(config.pattern), {name: kept.cpu().numpy() for name, kept in masks.items()}, _made_by(config, sparsity)
     )
@@ -168,7 +170,7 @@ def _scores(
     request: Request,
     config: WeightConfig,
 ) -> dict[str, Tensor]:
-    """Of one type, on one device; the lowest possible for weights that are removed already."""
+    """Of one type, on the CPU."""
     criterion, name = _criterion(config), _made_by(config, None)["criterion"]
     values = {key: weight.detach() for key, weight in weights.items()}
     _demand_finite(values)
@@ -183,7 +185,7 @@ def _scores(
         made = criterion(WeightQuestion(copy, inputs, values, places, read, sparsity, config.seed, found))
     if not made:
         raise ScoreError(f"criterion {name!r} scores no weight of {type(model).__name__}; choose another")
-    return _common(made, as_tensors(masks_of(model)))
+    return _of_one_type(made)
 
 
 def _demand_finite(values: Mapping[str, Tensor]) -> None:
@@ -194,14 +196,11 @@ def _demand_finite(values: Mapping[str, Tensor]) -> None:
             )
 
 
-def _common(made: Mapping[str, Tensor], removed_before: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _of_one_type(made: Mapping[str, Tensor]) -> dict[str, Tensor]:
     kind = torch.float32
     for score in made.values():
         kind = torch.promote_types(kind, score.dtype)
-    scores = {name: score.detach().to("cpu", kind) for name, score in made.items()}
-    for name in scores.keys() & removed_before.keys():
-        scores[name] = scores[name].masked_fill(~removed_before[name], -torch.inf)
-    return scores
+    return {name: score.detach().to("cpu", kind) for name, score in made.items()}
 
 
 # What was done otherwise than one might expect.
