@@ -148,9 +148,8 @@ def prune(
     Where the smaller model disagrees with the reference, the axes at fault are searched for, and mended or kept whole
     (`result.structure.notes` says which). The given model is not changed; one that carries masks of
     torch.nn.utils.prune is taken in its plain form, and what they removed stays removed. Raises a SecateurError that
-    says what to do
-    when the forward fails, the budget cannot be met, a selector matches nothing, a schema contradicts the network, or
-    weights are not finite.
+    says what to do when the forward fails, the budget cannot be met, a selector matches nothing, a schema contradicts
+    the network, or weights are not finite.
     """
     settings = _settings(config, options)
     if settings.tie not in TIES:

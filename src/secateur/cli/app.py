@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import typer
 
 from secateur import __version__
-from secateur.cli import demo, evaluate, finetune, inspect, prune, train, verify
+from secateur.cli import demo, evaluate, finetune, inspect, prune, sensitivity, train, verify
 from secateur.cli import list as listing
 from secateur.cli.command import Task, command_of
 from secateur.cli.outcome import as_json
@@ -23,6 +23,7 @@ DONE, FAILED, BAD_INPUT, UNVERIFIED, INTERRUPTED = 0, 1, 2, 3, 130
 VERBS = {
     "demo": demo,
     "inspect": inspect,
+    "sensitivity": sensitivity,
     "train": train,
     "prune": prune,
     "finetune": finetune,

@@ -23,14 +23,23 @@ class Options(Common):
 
 def _criteria() -> Lines:
     from secateur.score import CRITERIA
+    from secateur.sparse import WEIGHT_CRITERIA
 
-    return CRITERIA.describe()
+    return _of_both(CRITERIA.describe(), WEIGHT_CRITERIA.describe())
 
 
 def _allocators() -> Lines:
     from secateur.allocate import ALLOCATORS
+    from secateur.sparse import WEIGHT_ALLOCATORS
 
-    return ALLOCATORS.describe()
+    return _of_both(ALLOCATORS.describe(), WEIGHT_ALLOCATORS.describe())
+
+
+def _of_both(for_channels: Lines, for_weights: Lines) -> Lines:
+    """What applies to whole channels and their like, and what to single weights, by name."""
+    kinds = {"channels": dict(for_channels), "single weights": dict(for_weights)}
+    for name in sorted({name for lines in kinds.values() for name in lines}):
+        yield name, "; ".join(f"{kind}: {lines[name]}" for kind, lines in kinds.items() if name in lines)
 
 
 def _models() -> Lines:
@@ -46,9 +55,10 @@ def _data() -> Lines:
 
 
 def _budgets() -> Lines:
-    from secateur.spec import UNITS
+    from secateur.spec import SPARSITY, UNITS
 
-    return ((unit.name, unit.description) for unit in UNITS.values())
+    yield from ((unit.name, unit.description) for unit in UNITS.values())
+    yield SPARSITY, "share of the weights that is removed; with --granularity element and other single weights"
 
 
 LISTS: dict[str, Callable[[], Lines]] = {

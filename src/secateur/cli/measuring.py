@@ -7,6 +7,7 @@ from typing import Any
 from secateur.cli.opening import Opened
 from secateur.cost import measure_latency, network_costs
 from secateur.data import ImageSet
+from secateur.sparse import sparsity
 from secateur.structure import trace
 from secateur.train import evaluate
 
@@ -15,4 +16,5 @@ def measured(opened: Opened, data: ImageSet, *, latency: bool = False) -> dict[s
     """Accuracy, loss, costs of one forward, and where asked for its time."""
     found = {**evaluate(opened.model, data, device=opened.device)}
     found |= network_costs(trace(opened.model, opened.inputs, blocks=False))
+    found["sparsity"] = sparsity(opened.model)
     return found | (measure_latency(opened.model, opened.inputs) if latency else {})

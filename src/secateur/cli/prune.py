@@ -1,4 +1,4 @@
-"""`secateur prune`: a physically smaller network within a budget, with its proof."""
+"""`secateur prune`: a physically smaller network within a budget, or one with zeros, with its proof."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from secateur.spec import Verification
 
 CALIBRATION_BATCH = 128
+SHARED = ("adaptive", "fixed", "threshold", "sigma")
+"""Allocators that read `--share`; all but the first are for single weights."""
 PROOF_IMAGES = 32
 """Real images that the result is compared with the reference on, besides the random example."""
 
@@ -43,14 +45,17 @@ def run(options: Options) -> Outcome:
     from secateur.cli.opening import look_up
     from secateur.cli.saving import demand_other, save
     from secateur.cli.session import note
+    from secateur.sparse import Pattern
     from secateur.spec import BudgetError, parse_budgets
     from secateur.store import demand_free
 
-    if not options.budget:
+    single_weights = any(Pattern.means(kind) for kind in options.granularity)
+    if not options.budget and not single_weights:
         raise BudgetError("no budget given; name one, for example --budget macs=0.5 (secateur list budgets)")
-    parse_budgets(options.budget)
-    if options.share and options.allocator != "adaptive":
-        raise BudgetError("--share is for --allocator adaptive; give that, too, or drop it")
+    if options.budget:
+        parse_budgets(options.budget)
+    if options.share and options.allocator not in (SHARED if single_weights else SHARED[:1]):
+        raise BudgetError(f"--share is for --allocator {', '.join(SHARED)}; give one of them, too, or drop it")
     if options.calibration < 1:
         raise BudgetError(f"--calibration {options.calibration}: give at least 1 image")
     if options.out is not None:
@@ -59,7 +64,7 @@ def run(options: Options) -> Outcome:
     target = look_up(options)
     data = target.images(options, "test") if options.data is not None else None
     opened = target.build(data)
-    note(f"pruning {target.name} to {', '.join(options.budget)}")
+    note(f"pruning {target.name} to {', '.join([*options.granularity, *options.budget])}")
     result = _pruned(opened, options, data, _calibration(target, options, opened.device))
     for text in (*result.structure.notes, *result.notes):
         note(text)
@@ -84,8 +89,10 @@ def run(options: Options) -> Outcome:
 def _calibration(target: Target, options: Options, device: torch.device) -> Iterator[Any] | None:
     """Batches of training images, for a criterion that looks at data."""
     from secateur.score import CRITERIA
+    from secateur.sparse import WEIGHT_CRITERIA, Pattern
 
-    if options.data is None or not getattr(CRITERIA.get(options.criterion), "needs", ()):
+    known = WEIGHT_CRITERIA if any(Pattern.means(kind) for kind in options.granularity) else CRITERIA
+    if options.data is None or not getattr(known.get(options.criterion), "needs", ()):
         return None
     images = target.images(replace(options, limit=None), "train").subset(options.calibration, options.seed)
     return images.batches(CALIBRATION_BATCH, device=device)
@@ -131,7 +138,7 @@ def _pruned(opened: Opened, options: Options, data: ImageSet | None, calibration
     return prune(
         opened.model,
         opened.inputs,
-        budget=options.budget,
+        budget=options.budget or None,
         data=calibration,
         evaluate=evaluate,
         verify=options.verify,
@@ -149,12 +156,16 @@ def _metrics(model: nn.Module, opened: Opened, data: ImageSet | None, *, latency
 
 def _proof(opened: Opened, result: PruneResult, data: ImageSet | None) -> Verification | None:
     """The worse of two comparisons: on random inputs, and on the first real images."""
+    from secateur.sparse import as_tensors, verify_masks
     from secateur.surgery import verify
 
     if data is None or result.verification is None:
         return result.verification
     images, _ = next(data.batches(PROOF_IMAGES, device=opened.device))
-    on_data = verify(opened.model, result.model, result.plan, images)
+    if result.masks is None:
+        on_data = verify(opened.model, result.model, result.plan, images)
+    else:
+        on_data = verify_masks(opened.model, result.model, as_tensors(result.masks), (images,))
     return max(result.verification, on_data, key=lambda proof: proof.relative_diff)
 
 

@@ -31,6 +31,7 @@ class Options(ModelOptions):
 def run(options: Options) -> Outcome:
     """Check that a saved folder is what it says. Given the --original, the cut is made and proved again."""
     from secateur.cli.opening import look_up
+    from secateur.sparse import masks_of, sparsity
     from secateur.spec import StoreError
     from secateur.store import history_of, read_run
 
@@ -45,6 +46,9 @@ def run(options: Options) -> Outcome:
     record: dict[str, Any] = {"hashes": True, "predicted_param_count": predicted, "param_count": counted}
     lines = ["hashes agree", f"parameters: {counted:,}, predicted {predicted:,}"]
     ok = predicted == counted
+    if masks_of(opened.model) is not None:
+        record["sparsity"] = sparsity(opened.model)
+        lines.append(f"sparsity: {record['sparsity']:.4f}, zeros are where the masks say")
     if options.original is not None:
         factory = options.factory if Path(options.original).is_dir() else None
         original = look_up(replace(options, model=options.original, factory=factory))
@@ -72,8 +76,11 @@ def _replayed(original: Target, saved: nn.Module, plans: tuple[Plan, ...]) -> tu
     """Cut the original again: the worst difference from the reference, and whether the weights are the saved ones."""
     import torch
 
+    from secateur.sparse import apply_masks_, as_tensors, masks_of, verify_masks
     from secateur.spec import StoreError
     from secateur.store import history_of
+    from secateur.structure import clone_with
+    from secateur.structure.capture import normalise_inputs
     from secateur.surgery import shrink, verify
 
     opened = original.build()
@@ -82,6 +89,11 @@ def _replayed(original: Target, saved: nn.Module, plans: tuple[Plan, ...]) -> tu
         small = shrink(model, plan)
         proofs.append(verify(model, small, plan, opened.inputs))
         model = small
+    masks = masks_of(saved)
+    if masks is not None:
+        sparse = apply_masks_(clone_with(model, lambda tensor: tensor.detach().clone()), as_tensors(masks))
+        proofs.append(verify_masks(model, sparse, as_tensors(masks), normalise_inputs(opened.inputs)))
+        model = sparse
     if not proofs:
         raise StoreError("the folder holds no cut that the original does not have; give the model before the cut")
     found, expected = model.state_dict(), saved.state_dict()

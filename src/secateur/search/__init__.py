@@ -1,5 +1,14 @@
-"""Looking before cutting: what each axis costs in accuracy when it is cut alone."""
+"""Looking before cutting: what each axis or weight tensor costs in accuracy when it is cut alone."""
 
-from secateur.search.sensitivity import sensitivity_curves
+from secateur.search.journal import Journal
+from secateur.search.sensitivity import (
+    RATIOS,
+    Curves,
+    Level,
+    channel_levels,
+    judged,
+    sensitivity_curves,
+    weight_levels,
+)
 
-__all__ = ["sensitivity_curves"]
+__all__ = ["RATIOS", "Curves", "Journal", "Level", "channel_levels", "judged", "sensitivity_curves", "weight_levels"]

@@ -74,7 +74,7 @@ def prune_weights(
         raise BudgetError(f"no weight of {type(model).__name__} is left to prune; ignore less, or name other targets")
     request = _request(model, weights, sparsity, config)
     places = layouts(model)
-    scores = _scores(model, inputs, weights, places, data, request, config)
+    scores = score_weights(model, inputs, config, data, sparsity=sparsity)
     detached = {name: weights[name].detach() for name in scores}
     before = as_tensors(masks_of(model))
     gone = {name: ~before[name] for name in scores if name in before}
@@ -161,18 +161,21 @@ def _criterion(config: WeightConfig) -> WeightCriterion:
     return WEIGHT_CRITERIA.get(config.criterion) if isinstance(config.criterion, str) else config.criterion
 
 
-def _scores(
+def score_weights(
     model: nn.Module,
     inputs: Inputs,
-    weights: Mapping[str, nn.Parameter],
-    places: Mapping[str, Layout],
-    data: Iterable[Any] | None,
-    request: Request,
     config: WeightConfig,
+    data: Iterable[Any] | None = None,
+    *,
+    sparsity: float | None = None,
 ) -> dict[str, Tensor]:
-    """Of one type, on the CPU."""
+    """Importance of each weight that is asked about, by parameter and of its shape; of one type, on the CPU.
+
+    sparsity: what criteria that prune in rounds aim at; half, where none is given. Raises as `prune_weights`.
+    """
     criterion, name = _criterion(config), _made_by(config, None)["criterion"]
-    values = {key: weight.detach() for key, weight in weights.items()}
+    asked = prunable_weights(model, ignore=config.ignore, targets=config.targets)
+    values = {key: weight.detach() for key, weight in asked.items()}
     _demand_finite(values)
     needed = frozenset(getattr(criterion, "needs", ()))
     if needed and data is None:
@@ -180,9 +183,9 @@ def _scores(
     read = tuple(batches(data)) if needed and data is not None else ()
     copy = private_copy(model).eval()
     found = measure_weights(copy, values, read, needed) if needed - {"batches"} else None
-    sparsity = request.sparsity if request.sparsity is not None else 0.5
+    aim = 0.5 if sparsity is None else sparsity
     with torch.random.fork_rng(), torch.no_grad():
-        made = criterion(WeightQuestion(copy, inputs, values, places, read, sparsity, config.seed, found))
+        made = criterion(WeightQuestion(copy, inputs, values, layouts(model), read, aim, config.seed, found))
     if not made:
         raise ScoreError(f"criterion {name!r} scores no weight of {type(model).__name__}; choose another")
     return _of_one_type(made)

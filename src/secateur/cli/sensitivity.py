@@ -1,0 +1,157 @@
+"""`secateur sensitivity`: what each layer costs when it alone is pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from secateur.cli.options import DataOptions, ModelOptions, OutOptions
+from secateur.cli.outcome import Outcome
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from secateur.cli.opening import Opened
+    from secateur.data import ImageSet
+    from secateur.search import Curves, Level
+
+LEVELS, RESULT, PICTURE = "levels.json", "sensitivity.json", "sensitivity.svg"
+CALIBRATION_BATCH = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ModelOptions, DataOptions, OutOptions):
+    """Options of `sensitivity`."""
+
+    granularity: Annotated[
+        str, Option(metavar="KIND", help="element, 2:4, block:4x1, ... for zeros; channels, heads, ... for real cuts.")
+    ] = "element"
+    criterion: Annotated[str, Option(help="What goes first (secateur list criteria).")] = "l2"
+    ratio: Annotated[list[float], Option(metavar="SHARE", help="Share that goes; repeatable. [0.1 ... 0.9]")] = field(
+        default_factory=list
+    )
+    tolerance: Annotated[float, Option(help="Loss of accuracy for which the share that may go is told.")] = 0.01
+    split: Annotated[str, Option(help="train or test: which images judge.")] = "train"
+    images: Annotated[int, Option(help="How many images judge, and how many a criterion looks at.")] = 2048
+
+
+def run(options: Options) -> Outcome:
+    """Prune each layer alone at several ratios: ranked curves, as table, JSON and picture. Goes on where it stopped."""
+    from secateur.allocate import shares_from_curves
+    from secateur.cli.opening import look_up
+    from secateur.cli.session import note
+    from secateur.search import judged
+    from secateur.spec import BudgetError
+    from secateur.train import evaluate
+
+    if options.images < 1:
+        raise BudgetError(f"--images {options.images}: give at least 1")
+    _demand_own(options.out)
+    target = look_up(options)
+    images = _part(target.images(options, options.split), options)
+    opened = target.build(images)
+    levels = list(_levels(opened, options, _part(target.images(options, "train"), options)))
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+    note(f"judging {len(levels)} levels of {target.name} on {len(images)} images")
+
+    def accuracy(model: nn.Module) -> float:
+        return evaluate(model, images, device=opened.device)["accuracy"]
+
+    curves = judged(opened.model, levels, accuracy, _journal(opened, options))
+    ranked = dict(sorted(curves.items(), key=lambda item: -_mean_loss(item[1])))
+    shares = shares_from_curves(ranked, tolerance=options.tolerance)
+    record = {"curves": ranked, "shares": shares, "out": None if options.out is None else str(options.out)}
+    text = _table(ranked, shares, options.tolerance)
+    if options.out is None:
+        note("nothing was saved; --out DIR saves the curves, and each level as soon as it is judged")
+    else:
+        _save(options.out, record, ranked, target.name)
+        text += f"\nsaved to {options.out}"
+    return Outcome(record, text)
+
+
+def _demand_own(out: Path | None) -> None:
+    from secateur.spec import StoreError
+
+    if out is not None and out.exists() and not (out.is_dir() and ((out / LEVELS).is_file() or not any(out.iterdir()))):
+        raise StoreError(f"{out} exists and holds no earlier sensitivity; choose another --out, or remove it")
+
+
+def _part(images: ImageSet, options: Options) -> ImageSet:
+    return images.subset(min(options.images, len(images)), options.seed)
+
+
+def _levels(opened: Opened, options: Options, calibration: ImageSet) -> Iterable[Level]:
+    from secateur.score import score
+    from secateur.search import RATIOS, channel_levels, weight_levels
+    from secateur.sparse import Pattern, WeightConfig
+    from secateur.sparse.pruning import score_weights
+    from secateur.structure import trace
+    from secateur.structure.capture import normalise_inputs
+    from secateur.structure.selectors import restrict
+
+    ratios = options.ratio or RATIOS
+    data = calibration.batches(CALIBRATION_BATCH, device=opened.device)
+    if Pattern.means(options.granularity):
+        config = WeightConfig(Pattern.parse(options.granularity), options.criterion, seed=options.seed)
+        scores = score_weights(opened.model, normalise_inputs(opened.inputs), config, data)
+        return weight_levels(opened.model, scores, config.pattern, ratios)
+    structure = restrict(trace(opened.model, opened.inputs), opened.model, granularity=options.granularity)
+    found = score(opened.model, structure, criterion=options.criterion, data=data, seed=options.seed)
+    return channel_levels(opened.model, structure, found, ratios)
+
+
+def _journal(opened: Opened, options: Options) -> Any:
+    """Of everything that a level's number depends on."""
+    from secateur.search import Journal
+
+    if options.out is None:
+        return None
+    asked = ("granularity", "criterion", "data", "limit", "split", "images", "seed")
+    about = {name: getattr(options, name) for name in asked} | {"weights": _digest(opened.model)}
+    return Journal(options.out / LEVELS, about)
+
+
+def _digest(model: nn.Module) -> str:
+    from hashlib import sha256
+
+    import torch
+
+    digest = sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _mean_loss(curve: Sequence[tuple[float, float]]) -> float:
+    return sum(lost for _, lost in curve) / len(curve)
+
+
+def _table(curves: Curves, shares: Mapping[str, float], tolerance: float) -> str:
+    """The most sensitive first."""
+    from secateur.cli.tables import table
+
+    ratios = sorted({round(ratio, 2) for curve in curves.values() for ratio, _ in curve})
+    rows = [("accuracy lost at", *(f"{ratio:.0%}" for ratio in ratios), f"may go at {tolerance:g}")]
+    for name, curve in curves.items():
+        lost = {round(ratio, 2): f"{loss:.4f}" for ratio, loss in curve}
+        rows.append((name, *(lost.get(ratio, "") for ratio in ratios), f"{shares[name]:.0%}"))
+    return table(rows)
+
+
+def _save(out: Path, record: Mapping[str, Any], curves: Curves, name: str) -> None:
+    from secateur.cli.outcome import as_json
+    from secateur.cli.picture import curves_svg
+
+    title = f"sensitivity of {name}"
+    picture = curves_svg(curves, title=title, across="share of the layer that goes", up="accuracy lost")
+    for file, text in ((RESULT, as_json(record) + "\n"), (PICTURE, picture)):
+        temporary = out / f".{file}.tmp"
+        temporary.write_text(text)
+        temporary.replace(out / file)
