@@ -44,7 +44,8 @@ def run(options: Options) -> Outcome:
     from secateur.allocate import shares_from_curves
     from secateur.cli.opening import look_up
     from secateur.cli.session import note
-    from secateur.search import judged
+    from secateur.search import RATIOS, judged
+    from secateur.sparse import Pattern, prunable_weights
     from secateur.spec import BudgetError
     from secateur.train import evaluate
 
@@ -63,10 +64,14 @@ def run(options: Options) -> Outcome:
         return evaluate(model, images, device=opened.device)["accuracy"]
 
     curves = judged(opened.model, levels, accuracy, _journal(opened, options))
+    alone = {name for level in levels for name in level.names}
+    left_out = [name for name in prunable_weights(opened.model) if name not in alone]
+    if Pattern.means(options.granularity) and left_out:
+        note(f"not judged: {', '.join(left_out)}; no ratio takes some of it and leaves some, or it has no scores")
     ranked = dict(sorted(curves.items(), key=lambda item: -_mean_loss(item[1])))
     shares = shares_from_curves(ranked, tolerance=options.tolerance)
     record = {"curves": ranked, "shares": shares, "out": None if options.out is None else str(options.out)}
-    text = _table(ranked, shares, options.tolerance)
+    text = _table(ranked, shares, options.ratio or RATIOS, options.tolerance)
     if options.out is None:
         note("nothing was saved; --out DIR saves the curves, and each level as soon as it is judged")
     else:
@@ -133,16 +138,19 @@ def _mean_loss(curve: Sequence[tuple[float, float]]) -> float:
     return sum(lost for _, lost in curve) / len(curve)
 
 
-def _table(curves: Curves, shares: Mapping[str, float], tolerance: float) -> str:
-    """The most sensitive first."""
+def _table(curves: Curves, shares: Mapping[str, float], ratios: Sequence[float], tolerance: float) -> str:
+    """The most sensitive first; axes, which have whole indices, stand under the nearest ratio."""
     from secateur.cli.tables import table
 
-    ratios = sorted({round(ratio, 2) for curve in curves.values() for ratio, _ in curve})
     rows = [("accuracy lost at", *(f"{ratio:.0%}" for ratio in ratios), f"may go at {tolerance:g}")]
     for name, curve in curves.items():
-        lost = {round(ratio, 2): f"{loss:.4f}" for ratio, loss in curve}
+        lost = {_nearest(ratio, ratios): f"{loss:.4f}" for ratio, loss in curve}
         rows.append((name, *(lost.get(ratio, "") for ratio in ratios), f"{shares[name]:.0%}"))
     return table(rows)
+
+
+def _nearest(ratio: float, ratios: Sequence[float]) -> float:
+    return min(ratios, key=lambda asked: abs(asked - ratio))
 
 
 def _save(out: Path, record: Mapping[str, Any], curves: Curves, name: str) -> None:

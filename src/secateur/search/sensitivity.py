@@ -93,7 +93,8 @@ def channel_levels(
 def weight_levels(
     model: nn.Module, scores: Mapping[str, Tensor], pattern: Pattern, ratios: Sequence[float] = RATIOS
 ) -> Iterator[Level]:
-    """Every weight tensor with zeros in this pattern at each ratio; N:M has one ratio, its own.
+    """Every weight tensor with zeros in this pattern at each ratio that takes some of it and leaves some; N:M has one
+    ratio, its own.
 
     scores: of each weight, by tensor (`secateur.sparse.pruning.score_weights`).
     """
@@ -104,7 +105,7 @@ def weight_levels(
     for name, score in scores.items():
         largest = int(pattern.unit_sizes(places[name])[0, 0]) if own is None else 0
         for ratio in [1 - own[0] / own[1]] if own else ratios:
-            if own is None and round(ratio * score.numel()) > score.numel() - largest:
+            if own is None and not 1 <= round(ratio * score.numel()) <= score.numel() - largest:
                 continue
             asked = replace(request, sparsity=ratio)
 
