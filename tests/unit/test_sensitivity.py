@@ -39,9 +39,7 @@ def test_curves_are_ranked_and_drawn(trained: Path, tmp_path: Path, kind: str, c
     assert sum(child.tag.endswith("polyline") for child in drawn) == count
 
 
-def test_a_run_that_was_interrupted_goes_on(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_interrupted_goes_on(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import secateur.train as training
 
     whole = analysed(trained, tmp_path / "whole").record["curves"]
@@ -76,7 +74,11 @@ def test_numbers_of_another_run_are_not_taken(trained: Path, tmp_path: Path) -> 
 
 
 def test_bad_requests_are_one_message(trained: Path) -> None:
-    for option, value, says in (("--ratio", 1.0, "between 0 and 1"), ("--images", 0, "at least 1"), ("--granularity", "5:4", "N < M")):
+    for option, value, says in (
+        ("--ratio", 1.0, "between 0 and 1"),
+        ("--images", 0, "at least 1"),
+        ("--granularity", "5:4", "N < M"),
+    ):
         found = secateur("sensitivity", trained, "--data", "digits", option, value)
         assert found.code == 2
         assert says in found.err

@@ -21,10 +21,10 @@ from secateur.sparse import (
     keeping,
     masks_of,
     prunable_weights,
+    select,
     sparsity,
     verify_masks,
 )
-from secateur.sparse import select
 from secateur.sparse.layout import layout_of
 from secateur.spec import BudgetError, PlanError, ScoreError, SecateurError, SelectorError, StoreError
 from secateur.train import TrainConfig, fit
@@ -138,7 +138,13 @@ def test_a_transposed_convolution_has_its_inputs_first() -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("5:4", "N <= M|N < M"), ("4:4", "N < M"), ("0:4", "1 <= N"), ("block:0x2", "at least one row"), ("block:2", "expected element")],
+    [
+        ("5:4", "N <= M|N < M"),
+        ("4:4", "N < M"),
+        ("0:4", "1 <= N"),
+        ("block:0x2", "at least one row"),
+        ("block:2", "expected element"),
+    ],
 )
 def test_patterns_that_make_no_sense_are_refused(text: str, says: str) -> None:
     with pytest.raises(SelectorError, match=says):

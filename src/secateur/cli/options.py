@@ -64,14 +64,18 @@ class CutOptions(Common):
     """How much goes, and how that is decided."""
 
     budget: Annotated[
-        list[str], Option(metavar="UNIT=VALUE", help="What the result may cost, e.g. macs=0.5; of single weights sparsity=0.9.")
+        list[str],
+        Option(metavar="UNIT=VALUE", help="What the result may cost, e.g. macs=0.5 or sparsity=0.9."),
     ] = field(default_factory=list)
     criterion: Annotated[str, Option(help="How channels are scored (secateur list criteria).")] = "l2"
     allocator: Annotated[str, Option(help="How the budget is spread (secateur list allocators).")] = "uniform"
     merge: Annotated[str, Option(help="How coupled layers agree: score, and, or.")] = "score"
     share: Annotated[
         list[str],
-        Option(metavar="NAME=SHARE", help="What a layer gives, for --allocator adaptive (of weights also fixed, threshold, sigma); or `spectral`."),
+        Option(
+            metavar="NAME=SHARE",
+            help="What a layer gives, for --allocator adaptive and some others; or `spectral`.",
+        ),
     ] = field(default_factory=list)
     round_to: Annotated[int, Option(help="Kept counts are multiples of this.")] = 1
     profile: Annotated[
@@ -95,8 +99,8 @@ class CutOptions(Common):
         list[str],
         Option(
             metavar="KIND",
-            help="Cut these kinds alone: channels, heads, head_width, blocks, ...; repeatable. Or single weights, which "
-            "become zero: element, 2:4 (any N:M), block:4x1 (any RxC), kernel, row, column.",
+            help="Cut these kinds alone: channels, heads, head_width, blocks, ...; repeatable. Or single weights, "
+            "which become zero: element, 2:4 (any N:M), block:4x1 (any RxC), kernel, row, column.",
         ),
     ] = field(default_factory=list)
 

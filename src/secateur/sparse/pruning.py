@@ -65,9 +65,9 @@ def prune_weights(
     sparsity: share of the weights that are pruned (targets, less what is ignored) that goes, in [0, 1): single weights
     in exactly `round(sparsity * count)`, of what leaves as a whole the fewest that make up that number. None for N:M,
     which says it itself, and for allocators whose shares do.
-    Weights that an earlier pruning of the model removed stay removed, and count as what goes one by one. Raises BudgetError for a sparsity that
-    cannot be met, ScoreError for weights that are not finite or a criterion without its data, SelectorError for a
-    selector that matches nothing.
+    Weights that an earlier pruning of the model removed stay removed, and count as what goes one by one. Raises
+    BudgetError for a sparsity that cannot be met, ScoreError for weights that are not finite or a criterion without its
+    data, SelectorError for a selector that matches nothing.
     """
     weights = prunable_weights(model, ignore=config.ignore, targets=config.targets)
     if not weights:
@@ -86,7 +86,9 @@ def prune_weights(
     )
     remember_masks(sparse, record)
     proof = verify_masks(model, sparse, masks, inputs) if verify else None
-    return PrunedWeights(sparse, record, proof, (*_without_scores(weights, scores), *_with_tails(scores, places, config)))
+    return PrunedWeights(
+        sparse, record, proof, (*_without_scores(weights, scores), *_with_tails(scores, places, config))
+    )
 
 
 def _made_by(config: WeightConfig, sparsity: float | None) -> dict[str, str | float | None]:
@@ -142,9 +144,7 @@ def _demand_one_budget(sparsity: float | None, config: WeightConfig, *, says_its
         raise BudgetError("no budget given; name one, for example sparsity=0.9")
 
 
-def _shares(
-    model: nn.Module, weights: Mapping[str, nn.Parameter], given: Mapping[str, float]
-) -> dict[str, float]:
+def _shares(model: nn.Module, weights: Mapping[str, nn.Parameter], given: Mapping[str, float]) -> dict[str, float]:
     """By parameter; raises SelectorError for a name that matches none, BudgetError for what is no share."""
     found: dict[str, float] = {}
     for selector, share in given.items():
@@ -185,7 +185,9 @@ def score_weights(
     found = measure_weights(copy, values, read, needed) if needed - {"batches"} else None
     aim = 0.5 if sparsity is None else sparsity
     with torch.random.fork_rng(), torch.no_grad():
-        made = criterion(WeightQuestion(copy, inputs, values, layouts(model), read, aim, config.seed, found))
+        made = criterion(
+            WeightQuestion(copy, inputs, values, layouts(model), read, aim, config.seed, config.pattern, found)
+        )
     if not made:
         raise ScoreError(f"criterion {name!r} scores no weight of {type(model).__name__}; choose another")
     return _of_one_type(made)

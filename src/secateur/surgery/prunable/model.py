@@ -23,7 +23,8 @@ _OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._No
 
 
 def make_prunable(model: nn.Module) -> nn.Module:
-    """A copy of the model, weights included, whose convolutions, linear layers, lookup tables, attentions and norms can carry masks.
+    """A copy of the model, weights included, whose convolutions, linear layers, lookup tables, attentions and norms can
+    carry masks.
 
     Only exact `torch.nn` types change (`FORMS`); a subclass keeps the forward that somebody wrote for it. The keys of
     the state_dict stay the same, and so does what the model computes, until `apply_plan`.
