@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -78,13 +78,28 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> tuple[str, ...
                 "of that name has; make the masks from this model"
             )
     remove_masks(model)
-    carried = [name for name in masks if _carried(model, name) and _runs_own_forward(model, name)]
-    for name in carried:
+    bare: list[str] = []
+    for name, mask in masks.items():
+        holders = list(_holders(model, parameters[name]))
+        if all(_carried(model, shared) and _runs_own_forward(model, shared) for shared in holders):
+            _set_masks(model, holders, mask.to(parameters[name].device))
+        else:
+            bare.append(name)
+    return tuple(bare)
+
+
+def _holders(model: nn.Module, parameter: Tensor) -> Iterator[str]:
+    """All names of a parameter; several where modules share it."""
+    named = model.named_parameters(remove_duplicate=False)
+    return (name for name, other in named if other is parameter)
+
+
+def _set_masks(model: nn.Module, names: Iterable[str], mask: Tensor) -> None:
+    for name in names:
         path, _, leaf = name.rpartition(".")
         owner = model.get_submodule(path)
         if isinstance(owner, Prunable):
-            owner.set_mask(leaf, masks[name].to(parameters[name].device))
-    return tuple(name for name in masks if name not in carried)
+            owner.set_mask(leaf, mask)
 
 
 def remove_masks(model: nn.Module) -> None:
