@@ -16,8 +16,7 @@ from secateur.store import load_into, save_folder
 from secateur.store.history import remember_history
 from secateur.structure import named_tensors
 from secateur.structure.selectors import restrict
-from secateur.surgery import masked, shrink, shrink_, verify_traced
-from secateur.surgery import compared
+from secateur.surgery import compared, masked, shrink, shrink_, verify_traced
 from secateur.testing import random_network
 from secateur.testing.plans import random_plan
 

@@ -74,7 +74,7 @@ class CutOptions(Common):
         list[str],
         Option(
             metavar="NAME=SHARE",
-            help="What a layer gives, for --allocator adaptive and some others; or `spectral`.",
+            help="What a layer gives, for --allocator adaptive and some others; or `spectral`, or sensitivity.json.",
         ),
     ] = field(default_factory=list)
     round_to: Annotated[int, Option(help="Kept counts are multiples of this.")] = 1

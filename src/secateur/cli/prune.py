@@ -105,12 +105,27 @@ def _shares(given: Sequence[str]) -> Mapping[str, float] | str | None:
         return "spectral" if given else None
     shares: dict[str, float] = {}
     for text in given:
+        if text.endswith(".json"):
+            shares |= _shares_of_curves(Path(text))
+            continue
         name, _, share = text.rpartition("=")
         try:
             shares[name] = float(share)
         except ValueError as error:
             raise BudgetError(f"cannot read share {text!r}: it is NAME=SHARE, for example layer1=0.5") from error
     return shares
+
+
+def _shares_of_curves(path: Path) -> dict[str, float]:
+    """What `secateur sensitivity` told may go."""
+    import json
+
+    from secateur.spec import BudgetError
+
+    try:
+        return {str(name): float(share) for name, share in json.loads(path.read_text())["shares"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BudgetError(f"{path} holds no shares of secateur sensitivity: {error}") from error
 
 
 def _pruned(opened: Opened, options: Options, data: ImageSet | None, calibration: Iterator[Any] | None) -> PruneResult:

@@ -66,7 +66,8 @@ def apply_plan(model: nn.Module, plan: Plan) -> tuple[str, ...]:
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Mask single weights, in place of any masks before; weights stay as they are, and training holds the masks.
 
-    masks: name of a parameter -> boolean tensor of its shape, False where the forward sees a zero.
+    masks: name of a parameter -> boolean tensor of its shape, False where the module's forward sees a zero. Code of the
+    model that reads the weight of a module past its forward sees the weight as it is.
     Returns the parameters that no prunable module carries: those of other types, and those that a fused kernel of torch
     may read past the masks. Raises PlanError, with the masks as they were, for masks that do not fit.
     """
