@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -84,5 +86,5 @@ def test_single_weights_go_in_steps_and_stay_gone(schedule, shares):
     config = sc.PruneConfig(granularity="element", allocator="global", criterion="random")
     results = prune_in_steps(model, inputs, budget={"sparsity": 0.9}, steps=3, schedule=schedule, config=config)
     assert [result.after["sparsity"] for result in results] == pytest.approx(shares, abs=1e-4)
-    for earlier, later in zip(results, results[1:], strict=False):
+    for earlier, later in pairwise(results):
         assert not any((later.masks.kept[name] & ~kept).any() for name, kept in earlier.masks.kept.items())
