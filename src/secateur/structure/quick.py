@@ -48,6 +48,29 @@ def _spans(whole: Sequence[int], part: Sequence[int]) -> bool:
     return len(part) <= len(whole) and all(small in (1, large) for large, small in ends)
 
 
+def _convolution(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    _: Sequence[int],
+    groups: int,
+) -> torch.Tensor | None:
+    space = weight.dim() - 2
+    fits = x.dim() == weight.dim() and x.shape[1] == weight.shape[1] * groups and x.dtype == weight.dtype
+    plain = len(stride) == len(padding) == len(dilation) == space and x.is_contiguous() and weight.is_contiguous()
+    if transposed or not fits or not plain or (bias is not None and bias.shape != weight.shape[:1]):
+        return None
+    made = [
+        (x.shape[dim + 2] + 2 * padding[dim] - dilation[dim] * (weight.shape[dim + 2] - 1) - 1) // stride[dim] + 1
+        for dim in range(space)
+    ]
+    return x.new_empty((x.shape[0], weight.shape[0], *made)) if min(made) > 0 else None
+
+
 def _addmm(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor | None:
     rows, columns = a.shape[0], b.shape[1]
     fits = a.shape[1] == b.shape[0] and bias.shape == (columns,) and a.dtype == b.dtype == bias.dtype
@@ -90,6 +113,7 @@ _QUICK: dict[Any, Quick] = {
     aten.native_batch_norm.default: _batch_norm,
     aten.native_layer_norm.default: _layer_norm,
     aten.addmm.default: _addmm,
+    aten.convolution.default: _convolution,
     aten._softmax.default: _softmax,
     aten._safe_softmax.default: _softmax,
     aten.mean.dim: _mean,
