@@ -114,16 +114,16 @@ def clone_with(model: nn.Module, substitute: Callable[[torch.Tensor], torch.Tens
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     """What `copy.deepcopy` gives, several times faster for modules that leave copying to Python."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _IMMUTABLE or (kind is tuple and all(type(item) in _IMMUTABLE for item in value)):
         return value
-    known = memo.get(id(value))
-    if known is not None:
-        return known
+    made = memo.get(id(value))
+    if made is not None:
+        return made
     if kind is dict:
         made = memo[id(value)] = {}
         made.update((key, _copied(item, memo)) for key, item in value.items())
-    elif isinstance(value, nn.Module) and _is_copied_plainly(kind):
+    elif isinstance(value, nn.Module) and _is_copied_plainly(type(value)):
         made = memo[id(value)] = kind.__new__(kind)
         made.__dict__.update((name, _copied(item, memo)) for name, item in vars(value).items())
     elif kind in (OrderedDict, set, list) and not value:
