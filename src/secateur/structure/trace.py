@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +15,7 @@ from secateur.structure.algebra import Node
 from secateur.structure.attributes import read_attribute
 from secateur.structure.capture import Inputs, capture, capture_changed, capture_with_values, normalise_inputs
 from secateur.structure.clone import named_tensors
+from secateur.structure.collector import collector_paused
 from secateur.structure.depth import Depth, find_depth
 from secateur.structure.freeze import Found, freeze
 from secateur.structure.modules import bind_modules, bind_operators
@@ -54,21 +52,8 @@ def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False
 
     with_values: run on real tensors in any case, so that constants of the code hold their values.
     """
-    with _collector_paused():
+    with collector_paused():
         return _traced(model, inputs, with_values=with_values, blocks=blocks)
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Nearly all of the many small objects that reading a network makes stay: to look through them for garbage, again
-    and again, takes a quarter of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _traced(model: nn.Module, inputs: Inputs, *, with_values: bool, blocks: bool) -> Traced:
