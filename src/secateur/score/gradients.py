@@ -64,12 +64,13 @@ def loss_of(
 ) -> Any:
     """Mean cross-entropy of the model with these weights; where there are no labels, against its own top answers."""
     args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-    logits = _logits(functional_call(model, dict(weights), args, kwargs))
+    logits = class_scores(functional_call(model, dict(weights), args, kwargs))
     target = logits.detach().argmax(-1) if labels is None else labels
     return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]) / temperature, target.reshape(-1))
 
 
-def _logits(output: Any) -> torch.Tensor:
+def class_scores(output: Any) -> torch.Tensor:
+    """The logits among what a model returned; raises ScoreError where there are none."""
     if isinstance(output, torch.Tensor):
         return output
     found = output.get("logits") if isinstance(output, Mapping) else output[0] if isinstance(output, tuple) else None

@@ -1,0 +1,86 @@
+"""How the outputs of a network depend on its weights, as one random direction per sample.
+
+With `q` a distribution over classes, `L L^T = diag(q) - q q^T` and `z` standard normal, `u = L z`: the gradients of
+`u . logits` are samples whose second moment is the Gauss-Newton matrix of the Kullback-Leibler divergence, and no label
+is needed. As q the mean of the distributions of reference and network is taken: that of either alone is blind where it
+is sure and the other is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.score.gradients import Batch, chunks, class_scores
+from secateur.sparse.second_order.layers import Layer, given
+from secateur.structure.capture import attached, call_model
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """Of some samples: how the direction `u . logits` of each depends on each weight, and how far it is off."""
+
+    gradients: Mapping[str, Tensor]
+    """By weight, `(N, R, D)`; zero where the layer was not called."""
+    missing: Tensor
+    """What `u . logits` lacks, to first order in the divergence of the network from the reference, `(N,)`."""
+
+
+def sketches(
+    model: nn.Module,
+    reference: nn.Module,
+    layers: Mapping[str, Layer],
+    data: Iterable[Batch],
+    generator: torch.Generator,
+) -> Iterator[Sketch]:
+    """A sketch of a few samples after the other, over all of the data.
+
+    model, reference: in eval mode; `layers` are those of `model`, and no parameter of it needs a gradient. Raises
+    ScoreError for a model that returns no class scores.
+    """
+    calls: list[tuple[str, Tensor, Tensor]] = []
+
+    def watching(name: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+            made = output if output.requires_grad else output.detach().requires_grad_()
+            calls.append((name, given(args, kwargs).detach(), made))
+            return made.clone()  # what reads it may write into it
+
+        return hook
+
+    with attached(layer.module.register_forward_hook(watching(n), with_kwargs=True) for n, layer in layers.items()):
+        for batch in data:
+            for inputs, _ in chunks(*batch):
+                calls.clear()
+                with torch.no_grad():
+                    wanted = class_scores(call_model(reference, inputs)).float().softmax(-1)
+                with torch.enable_grad():
+                    logits = class_scores(call_model(model, inputs)).float()
+                direction, missing = _direction(logits.detach().softmax(-1), wanted, generator)
+                made = torch.autograd.grad((direction * logits).sum(), [output for _, _, output in calls])
+                yield Sketch(_gradients(layers, calls, made), missing)
+
+
+def _direction(found: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """u, of the shape of the logits, and `z . (wanted - found) / sqrt(q)` per sample, whose product with u is
+    `wanted - found` in expectation: minus the gradient of the divergence."""
+    q = (found + wanted) / 2
+    z = torch.randn(q.shape, generator=generator).to(q)
+    root = q.sqrt()
+    direction = root * z - q * (root * z).sum(-1, keepdim=True)
+    missing = z * (wanted - found) / root.clamp(min=torch.finfo(q.dtype).tiny)
+    return direction, missing.flatten(1).sum(1)
+
+
+def _gradients(layers: Mapping[str, Layer], calls: list[tuple[str, Tensor, Tensor]], made: Any) -> dict[str, Tensor]:
+    total: dict[str, Tensor] = {}
+    for (name, x, _), gradient in zip(calls, made, strict=True):
+        layer = layers[name]
+        own = layer.outputs(gradient) @ layer.columns(x).transpose(2, 3)  # (N, G, O, D)
+        own = own.flatten(1, 2)
+        total[name] = total[name] + own if name in total else own
+    return total
