@@ -407,3 +407,44 @@ def test_every_allocator_has_a_test() -> None:
     assert set(dict(WEIGHT_ALLOCATORS.describe())) == {
         "adaptive", "erk", "fixed", "global", "row", "sigma", "threshold", "uniform",
     }  # fmt: skip
+
+
+# Methods that also change the weights that stay.
+
+
+def error_of(result: sc.PruneResult, model: nn.Module, x: Tensor) -> float:
+    with torch.no_grad():
+        return float((result.model.eval()(x) - model(x)).square().mean())
+
+
+@pytest.mark.parametrize("pattern", ["element", "2:4"])
+@pytest.mark.parametrize("method", [{"recover": "second-order"}, {"criterion": "sparsegpt"}, {"criterion": "obc"}])
+def test_new_values_of_what_stays_make_up_for_what_goes(method: dict[str, str], pattern: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)).eval()
+    x = torch.randn(64, 1, 1, 8).expand(64, 1, 8, 8) + 0.1 * torch.randn(64, 1, 8, 8)
+    request = {"granularity": pattern, "budget": share_of(pattern), "data": [x]}
+    plain, updated = sc.prune(model, x[:2], **request), sc.prune(model, x[:2], **request, **method)
+    assert updated.verification is not None
+    assert updated.verification.ok
+    assert updated.after["sparsity"] == pytest.approx(plain.after["sparsity"], abs=1e-3)
+    assert error_of(updated, model, x) < 0.5 * error_of(plain, model, x)
+    updated.save(tmp_path / "saved")
+    loaded = sc.load(tmp_path / "saved", nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)))
+    assert sparsity(loaded) == updated.after["sparsity"]
+    assert torch.equal(loaded(x), updated.model.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"recover": "second-order"}, "looks at data"),
+        ({"recover": "magic"}, "unknown recover"),
+        ({"recover": "second-order", "criterion": "wanda"}, "drop the criterion"),
+        ({"criterion": "sparsegpt", "allocator": "global", "data": [IMAGE]}, "only second-order weighs layers"),
+        ({"recover": "second-order", "granularity": "row", "data": [IMAGE]}, "element and N:M"),
+        ({"recover": "second-order", "granularity": (), "budget": {"channels": 0.5}}, "single weights"),
+    ],
+)
+def test_bad_requests_for_new_values_are_refused(options: dict[str, object], says: str) -> None:
+    with pytest.raises(SecateurError, match=says):
+        sc.prune(network(), IMAGE, **{"granularity": "element", "budget": {"sparsity": 0.5}, **options})  # type: ignore[arg-type]

@@ -95,6 +95,9 @@ class CutOptions(Common):
     targets: Annotated[list[str], Option(metavar="SELECTOR", help="Cut these alone; may be repeated.")] = field(
         default_factory=list
     )
+    recover: Annotated[
+        str | None, Option(help="Of single weights: second-order, which gives those that stay new values, too.")
+    ] = None
     granularity: Annotated[
         list[str],
         Option(

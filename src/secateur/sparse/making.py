@@ -61,6 +61,13 @@ def make_masks(
     return {name: mask & ~gone[name] if name in gone else mask for name, mask in masks.items()}
 
 
+def shares_of(weights: Tensors, layouts: Mapping[str, Layout], request: Request) -> dict[str, float]:
+    """What the allocator takes of each parameter; for allocators that read no scores but magnitudes."""
+    units = {name: request.pattern.unit_scores(weight.abs(), layouts[name]) for name, weight in weights.items()}
+    counts = request.allocator(_allotment(units, weights, layouts, request))
+    return {name: counts[name] / weight.numel() for name, weight in weights.items()}
+
+
 def _unit_scores(score: Tensor, gone: Tensor | None, layout: Layout, request: Request) -> Tensor:
     if gone is None:
         return request.pattern.unit_scores(score, layout)
