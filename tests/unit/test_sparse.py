@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from calling import secateur
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -448,3 +449,18 @@ def test_new_values_of_what_stays_make_up_for_what_goes(method: dict[str, str], 
 def test_bad_requests_for_new_values_are_refused(options: dict[str, object], says: str) -> None:
     with pytest.raises(SecateurError, match=says):
         sc.prune(network(), IMAGE, **{"granularity": "element", "budget": {"sparsity": 0.5}, **options})  # type: ignore[arg-type]
+
+
+def test_the_command_line_prunes_with_new_values_and_verifies(tmp_path: Path) -> None:
+    base, out = tmp_path / "base", tmp_path / "out"
+    assert secateur("train", "lenet300", "--data", "digits", "--max-steps", 2, "--out", base).code == 0
+    request = ("prune", base, "--data", "digits", "--calibration", 32, "--granularity", "element", "--json")
+    found = secateur(*request, "--budget", "sparsity=0.5", "--criterion", "sparsegpt", "--out", out)
+    assert found.code == 0, found.err
+    assert found.record["after"]["sparsity"] == pytest.approx(0.5, abs=1e-4)
+    checked = secateur("verify", out, "--original", base, "--json")
+    assert (checked.code, checked.record["sparsity"]) == (0, found.record["after"]["sparsity"])
+    assert not checked.record["weights_equal"]
+    plain = secateur(*request, "--budget", "sparsity=0.5", "--out", out)
+    assert plain.code == 0
+    assert secateur("verify", out, "--original", base, "--json").record["weights_equal"]
