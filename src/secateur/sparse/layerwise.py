@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.score.gradients import Batch
-from secateur.sparse.paused import PausedForward, Pausing
 from secateur.sparse.pattern import Pattern
+from secateur.sparse.paused import PausedForward, Pausing
 from secateur.sparse.second_order.layers import Layer
 from secateur.sparse.second_order.moments import Moments
 from secateur.sparse.second_order.obs import damped, exact_obs, refit
@@ -117,9 +117,7 @@ def _hessian(layer: Layer, forwards: Sequence[PausedForward], generator: torch.G
     return moments.mean_GDD[:, :-1, :-1]
 
 
-def _pruned(
-    layer: Layer, hessian_GCC: Tensor, share: float, pattern: Pattern, method: Method
-) -> tuple[Tensor, Tensor]:
+def _pruned(layer: Layer, hessian_GCC: Tensor, share: float, pattern: Pattern, method: Method) -> tuple[Tensor, Tensor]:
     """Mask and values, `(R, D)`, group by group of a convolution; each loses the same share."""
     layout, runs = layer.layout, runs_of(pattern, layer.layout)
     order = torch.arange(layout.columns) if runs is None else by_place(layout)

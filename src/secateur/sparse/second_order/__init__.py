@@ -6,4 +6,15 @@ from secateur.sparse.second_order.obs import damped, exact_obs, refit, removal_c
 from secateur.sparse.second_order.rounds import Goal, Task, prune_in_rounds
 from secateur.sparse.second_order.sweep import sweep
 
-__all__ = ["Goal", "Layer", "Task", "damped", "exact_obs", "find_layers", "prune_in_rounds", "refit", "removal_costs", "sweep"]
+__all__ = [
+    "Goal",
+    "Layer",
+    "Task",
+    "damped",
+    "exact_obs",
+    "find_layers",
+    "prune_in_rounds",
+    "refit",
+    "removal_costs",
+    "sweep",
+]

@@ -12,6 +12,7 @@ from secateur.score.gradients import Batch
 from secateur.sparse.second_order.layers import Layer, given
 from secateur.structure.capture import attached, call_model
 
+
 class Moments:
     """The running mean of `x x^T` over the columns `x` that a layer reads; `(G, D, D)`, in double precision."""
 
@@ -28,9 +29,10 @@ class Moments:
         self.count += columns.shape[2]
 
     @property
-    def mean_GDD(self) -> Tensor | None:
-        """None where the layer was never called."""
-        return None if self.sum_GDD is None else self.sum_GDD / self.count
+    def mean_GDD(self) -> Tensor:
+        """Of a layer that was called."""
+        assert self.sum_GDD is not None
+        return self.sum_GDD / self.count
 
 
 def measure_moments(
@@ -45,8 +47,10 @@ def measure_moments(
 
         return hook
 
-    with torch.no_grad(), attached(layer.module.register_forward_pre_hook(watching(n), with_kwargs=True) for n, layer in layers.items()):
+    with (
+        torch.no_grad(),
+        attached(layer.module.register_forward_pre_hook(watching(n), with_kwargs=True) for n, layer in layers.items()),
+    ):
         for inputs, _ in data:
             call_model(model, inputs)
-    return {name: mean for name, moments in found.items() if (mean := moments.mean_GDD) is not None}
-
+    return {name: moments.mean_GDD for name, moments in found.items() if moments.count}

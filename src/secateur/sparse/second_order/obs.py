@@ -1,7 +1,7 @@
 """Optimal Brain Surgeon for the rows of a weight: which of them to remove at what cost, and what the others become.
 
-All rows of a group read the same columns, so that they share one Hessian: with `H = E[x x^T]` of what a layer reads, the
-mean squared change of output r is `(w - w0) H (w - w0)^T` of row r. Each row has a support of its own.
+All rows of a group read the same columns, so that they share one Hessian: with `H = E[x x^T]` of what a layer reads,
+the mean squared change of output r is `(w - w0) H (w - w0)^T` of row r. Each row has a support of its own.
 
 Suffixes of shapes: R rows, C columns, D columns with a constant 1 at the end, G groups of rows that share
 a Hessian.

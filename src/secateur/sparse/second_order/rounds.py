@@ -13,7 +13,7 @@ No label is read and no gradient step is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import ceil, log
@@ -27,7 +27,7 @@ from secateur.sparse.second_order.gauss_newton import gauss_newton_step
 from secateur.sparse.second_order.layers import Layer
 from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.obs import damped, refit, removal_costs
-from secateur.sparse.second_order.sketch import sketches
+from secateur.sparse.second_order.sketch import Sketch, sketches
 from secateur.sparse.select import keep_highest
 
 ROUND = 0.25
@@ -104,14 +104,15 @@ def _row_importance(task: Task, hessians: Mapping[str, Tensor]) -> Rows:
     return made
 
 
-def _sketches(task: Task):
+def _sketches(task: Task) -> Iterator[Sketch]:
     return sketches(task.model, task.reference, task.layers, task.read(), task.generator)
 
 
 def _step_(task: Task, kept: Rows, importance: Rows) -> None:
     change = gauss_newton_step(_sketches(task), kept, importance)
-    for name, layer in task.layers.items() if change is not None else ():
-        layer.write_(task.model, layer.values() + change[name])
+    if change is not None:
+        for name, layer in task.layers.items():
+            layer.write_(task.model, layer.values() + change[name])
 
 
 # What goes in each round.
@@ -123,14 +124,12 @@ class _Single:
 
     goals: Sequence[Goal]
 
-    def remove(
-        self, layers: Mapping[str, Layer], hessians: Rows, counts: Rows, values: Rows, kept: Rows
-    ) -> None:
+    def remove(self, layers: Mapping[str, Layer], hessians: Rows, counts: Rows, values: Rows, kept: Rows) -> None:
         """Change values and masks, a few weights at a time."""
         turns = max((_steps(_left(kept, goal.names), goal.keep, TURN) for goal in self.goals), default=0)
         for turns_left in range(turns, 0, -1):
             for goal in self.goals:
-                costs = [_costs(name, layers, hessians, counts, values, kept) for name in goal.names]
+                costs = [_costs(name, hessians, counts, values, kept) for name in goal.names]
                 left = _between(_left(kept, goal.names), goal.keep, turns_left)
                 total = sum(cost.numel() for cost in costs)
                 for name, mask in zip(goal.names, keep_highest(costs, total - left), strict=True):
@@ -145,19 +144,15 @@ class _InGroups:
 
     pattern: Pattern
 
-    def remove(
-        self, layers: Mapping[str, Layer], hessians: Rows, counts: Rows, values: Rows, kept: Rows
-    ) -> None:
+    def remove(self, layers: Mapping[str, Layer], hessians: Rows, counts: Rows, values: Rows, kept: Rows) -> None:
         """Change values and masks."""
         for name, layer in layers.items():
-            costs = layer.layout.tensor(_costs(name, layers, hessians, counts, values, kept))
+            costs = layer.layout.tensor(_costs(name, hessians, counts, values, kept))
             kept[name][:, :-1] &= layer.layout.matrix(self.pattern.keep_in_groups(costs, layer.layout))
             values[name] = refit(hessians[name], values[name], kept[name])
 
 
-def _costs(
-    name: str, layers: Mapping[str, Layer], hessians: Rows, counts: Rows, values: Rows, kept: Rows
-) -> Tensor:
+def _costs(name: str, hessians: Rows, counts: Rows, values: Rows, kept: Rows) -> Tensor:
     """What removing each weight costs, `(R, C)`: minus infinity where it is removed already; the dearest of a weight
     tensor is never removed."""
     costs = removal_costs(hessians[name], values[name], kept[name])[:, :-1] * counts[name][:, None]
@@ -173,7 +168,9 @@ def _schedule(goals: Sequence[Goal], kept: Rows, pattern: Pattern) -> list[_Sing
     start = {goal: _left(kept, goal.names) for goal in goals}
     rounds = max((_steps(start[goal], goal.keep, ROUND) for goal in goals), default=0)
     return [
-        _Single([replace(goal, keep=round(start[goal] * (goal.keep / start[goal]) ** (done / rounds))) for goal in goals])
+        _Single(
+            [replace(goal, keep=round(start[goal] * (goal.keep / start[goal]) ** (done / rounds))) for goal in goals]
+        )
         for done in range(1, rounds + 1)
     ]
 

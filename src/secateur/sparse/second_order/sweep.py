@@ -19,8 +19,8 @@ def sweep(hessian_CC: Tensor, values_RC: Tensor, remove: int, *, runs: Runs | No
 
     remove: how many weights in all; every block of columns loses its share of them, so that the total is exact.
     runs: of each run of columns so many stay in each row instead, chosen when the sweep reaches the run, and `remove`
-    says nothing. Ties keep the weight that comes first. The Hessian is positive definite (the paper adds 1 % of the mean
-    of its diagonal, which is left to the caller).
+    says nothing. Ties keep the weight that comes first. The Hessian is positive definite (the paper adds 1 % of the
+    mean of its diagonal, which is left to the caller).
     """
     values, kept = values_RC.clone(), torch.ones_like(values_RC, dtype=torch.bool)
     upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(hessian_CC)), upper=True)
