@@ -14,7 +14,6 @@ from torch import Tensor, nn
 import secateur as sc
 from secateur.data import ImageSet
 from secateur.sparse import (
-    WEIGHT_ALLOCATORS,
     WEIGHT_CRITERIA,
     Pattern,
     apply_masks_,
@@ -402,12 +401,6 @@ def test_every_criterion_prunes_every_kind_of_layer(criterion: str) -> None:
     assert all(name in masked or name in whole for name in prunable_weights(model))
     pruned = sum(mask.numel() for mask in masked.values())
     assert sum(int((~mask).sum()) for mask in masked.values()) == round(0.5 * pruned)
-
-
-def test_every_allocator_has_a_test() -> None:
-    assert set(dict(WEIGHT_ALLOCATORS.describe())) == {
-        "adaptive", "erk", "fixed", "global", "row", "sigma", "threshold", "uniform",
-    }  # fmt: skip
 
 
 # Methods that also change the weights that stay.
