@@ -18,8 +18,8 @@ RIDGE = 1e-3
 """Share of the trace of the Gauss-Newton matrix, in scaled weights, that is added to its diagonal."""
 BYTES = 2 << 30
 """What the directions may take; samples that do not fit are left out."""
-FEWEST = 256
-"""Directions that a step needs; fewer say too little about too many weights."""
+WEIGHTS_PER_DIRECTION = 48
+"""At most; fewer directions say too little about too many weights."""
 
 
 def gauss_newton_step(
@@ -35,9 +35,11 @@ def gauss_newton_step(
     scale = torch.cat([importance[name][mask] for name, mask in kept.items()]).float()
     scale = scale.clamp(min=float(scale.mean()) * 1e-3).rsqrt()
     most = BYTES // (4 * max(1, len(scale)))
-    if most < FEWEST:
+    if most * WEIGHTS_PER_DIRECTION < len(scale):
         return None
     directions_NW, missing_N = _stacked(sketches, kept, most)
+    if len(missing_N) * WEIGHTS_PER_DIRECTION < len(scale):
+        return None
     directions_NW *= scale
     gram_NN = (directions_NW @ directions_NW.T).double()
     ridge = RIDGE * gram_NN.trace()
