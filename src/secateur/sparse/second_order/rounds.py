@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from secateur.score.gradients import Batch, sample_count
 from secateur.sparse.pattern import Pattern
-from secateur.sparse.second_order.gauss_newton import gauss_newton_step
+from secateur.sparse.second_order.gauss_newton import enough_directions, gauss_newton_step
 from secateur.sparse.second_order.layers import Layer
 from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.obs import damped, refit, removal_costs
@@ -73,7 +73,7 @@ class Task:
 def prune_in_rounds(task: Task, goals: Sequence[Goal], pattern: Pattern) -> Rows:
     """Set weights of the model to zero and change the others; returns which are kept. Zeros stay zero."""
     kept = {name: _kept_now(layer) for name, layer in task.layers.items()}
-    check = _check(task)
+    samples, check = _looked_through(task)
     for wanted in _schedule(goals, kept, pattern):
         hessians = measure_moments(task.model, task.layers, task.read(), task.generator)
         counts = _row_importance(task, hessians)
@@ -83,7 +83,8 @@ def prune_in_rounds(task: Task, goals: Sequence[Goal], pattern: Pattern) -> Rows
         for name, layer in task.layers.items():
             layer.write_(task.model, values[name])
         importance = {name: counts[name][:, None] * _diagonal(hessians[name], counts[name]) for name in kept}
-        _settle_(task, kept, importance, check)
+        if enough_directions(samples, sum(int(mask.sum()) for mask in kept.values())):
+            _settle_(task, kept, importance, check)
     return kept
 
 
@@ -117,14 +118,14 @@ def _sketches(task: Task) -> Iterator[Sketch]:
     return sketches(task.model, task.reference, task.layers, task.read(), task.generator)
 
 
-def _check(task: Task) -> list[Batch]:
-    """Some batches, as they come once."""
-    held: list[Batch] = []
+def _looked_through(task: Task) -> tuple[int, list[Batch]]:
+    """How many samples the data holds, and some batches, as they come once."""
+    count, held = 0, []
     for batch in task.read():
-        held.append(batch)
-        if sum(sample_count(inputs) for inputs, _ in held) >= CHECK:
-            break
-    return held
+        if count < CHECK:
+            held.append(batch)
+        count += sample_count(batch[0])
+    return count, held
 
 
 def _settle_(task: Task, kept: Rows, importance: Rows, check: Sequence[Batch]) -> None:

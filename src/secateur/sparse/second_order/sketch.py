@@ -26,7 +26,7 @@ FLOOR = 0.05
 
 @dataclass(frozen=True)
 class Sketch:
-    """Of some draws of samples: how the direction `u . logits` of each depends on each weight, and how far it is off."""
+    """Of some samples as drawn: how `u . logits` of each depends on each weight, and how far it is off."""
 
     gradients: Mapping[str, Tensor]
     """By weight, `(N, R, D)`; zero where the layer was not called."""
