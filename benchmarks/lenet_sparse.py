@@ -1,14 +1,16 @@
 """The LeNets on MNIST with a twelfth, a fifty-sixth and a hundredth of their parameters, trained here.
 
-    SECATEUR_DATA=... python benchmarks/lenet_sparse.py [--seeds 0 1 2] [--json FILE] [--page docs/sparse-weights.md]
+    SECATEUR_DATA=... python benchmarks/lenet_sparse.py [--seeds 0 1 2] [--models lenet300 lenet5-caffe]
     SECATEUR_DATA=... python benchmarks/lenet_sparse.py --held-out
 
-Each network is trained, then pruned while it trains on (`secateur.sparse.Regrowing`), and what is left is taken over by
-`prune`, with its proof, saved, loaded and judged on the 10,000 test images. Ratios count every parameter that is not
-zero, biases included. No augmentation, no distillation.
+Each network is trained, then pruned while it trains on (`secateur.sparse.Regrowing`); `prune` takes the zeros over,
+with its proof, and what is left is trained with these masks, saved, loaded and judged on the 10,000 test images. Ratios
+count every parameter that is not zero, biases included. No augmentation, no distillation.
 
-Settings were chosen with `--held-out`, which trains on 50,000 of the training images and judges on the other 10,000;
-the test images are read by the final runs alone. A seed sets the first weights and the order of the images.
+Settings were chosen with images held out: `--held-out` trains on 50,000 of the training images, judges on the other
+10,000 and writes nothing. The test images are read by the final runs alone. A seed sets the first weights and the order
+of the images. Each run goes to benchmarks/results and to docs/sparse-weights.md; runs that are there already with the
+same settings are not repeated.
 """
 
 from __future__ import annotations
@@ -32,12 +34,17 @@ import secateur as sc
 from secateur.data import ImageSet, open_data
 from secateur.data.images import drawn
 from secateur.models import build_model, example_inputs
-from secateur.sparse import Regrowing
+from secateur.sparse import Regrowing, as_tensors
 from secateur.train import TrainConfig, evaluate, fit
 
+ROOT = Path(__file__).parent
+RESULT = ROOT / "results" / "lenet_sparse.json"
+PAGE = ROOT.parent / "docs" / "sparse-weights.md"
 HELD_OUT = 10_000
-RISE = 0.5
-"""Share of the pruning steps in which the sparsity rises."""
+SETTLED_SEEDS = 100
+"""Added to a seed for the second half, so that it sees the images in another order."""
+RISE = 0.8
+"""Share of the steps with moving masks in which the sparsity rises."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +56,25 @@ class Case:
     largest_error: float
     """In percent."""
     dense: TrainConfig
-    pruning: TrainConfig
+    moving: TrainConfig
+    settled: TrainConfig
 
 
 DENSE_300 = TrainConfig(epochs=8, learning_rate=0.1)
-DENSE_5 = TrainConfig(epochs=4, learning_rate=0.05)
-PRUNING = TrainConfig(optimizer="adamw", weight_decay=0, schedule="cosine")
+MOVING = TrainConfig(optimizer="adamw", learning_rate=1e-3, weight_decay=0, schedule="constant")
+SETTLED = TrainConfig(optimizer="adamw", learning_rate=3e-3, weight_decay=0, schedule="cosine")
+LIKE_DENSE = replace(DENSE_300, schedule="cosine")
 CASES = (
-    Case("lenet300", 12, 1.6, DENSE_300, replace(PRUNING, epochs=20, learning_rate=1e-3)),
-    Case("lenet300", 56, 2.0, DENSE_300, replace(PRUNING, epochs=40, learning_rate=2e-3)),
-    Case("lenet5-caffe", 100, 0.95, DENSE_5, replace(PRUNING, epochs=10, learning_rate=2e-3)),
+    Case("lenet300", 12, 1.6, DENSE_300, replace(MOVING, epochs=3), LIKE_DENSE),
+    Case("lenet300", 56, 2.0, DENSE_300, replace(MOVING, epochs=15), replace(SETTLED, epochs=15)),
+    Case(
+        "lenet5-caffe",
+        100,
+        0.95,
+        TrainConfig(epochs=3, learning_rate=0.05),
+        replace(MOVING, epochs=8),
+        replace(SETTLED, epochs=8),
+    ),
 )
 
 
@@ -82,12 +98,14 @@ def dense(case: Case, train: ImageSet, seed: int) -> nn.Module:
 def run(case: Case, network: nn.Module, train: ImageSet, test: ImageSet, seed: int) -> dict[str, Any]:
     """Prune a copy of the trained network to the case's ratio."""
     start = time.perf_counter()
-    model, config = copy.deepcopy(network), replace(case.pruning, seed=seed)
+    model, inputs = copy.deepcopy(network), example_inputs(case.model)
     share = sparsity_for(model, case.ratio)
-    steps = round(RISE * config.epochs * (len(train) // config.batch_size))
-    fit(model, train, config=config, after_step=Regrowing(model, sparsity=share, steps=steps))
-    inputs = example_inputs(case.model)
+    steps = round(RISE * case.moving.epochs * (len(train) // case.moving.batch_size))
+    regrowing = Regrowing(model, sparsity=share, steps=steps)
+    fit(model, train, config=replace(case.moving, seed=seed), after_step=regrowing)
     result = sc.prune(model, inputs, granularity="element", budget={"sparsity": share}, allocator="global")
+    settled = replace(case.settled, seed=seed + SETTLED_SEEDS)
+    fit(result.model, train, config=settled, masks=as_tensors(result.masks))
     with tempfile.TemporaryDirectory() as folder:
         loaded = sc.load(result.save(folder), build_model(case.model))
     kept = {name: int(parameter.count_nonzero()) for name, parameter in loaded.named_parameters()}
@@ -114,23 +132,41 @@ def error(model: nn.Module, data: ImageSet) -> float:
     return 100 * (1 - evaluate(model, data)["accuracy"])
 
 
-def table(record: dict[str, Any]) -> str:
+def stored(case: Case, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {**asdict(case), "runs": sorted(runs, key=lambda row: row["seed"])}
+
+
+def already_run(case: Case) -> list[dict[str, Any]]:
+    """Runs of the results file with the same settings."""
+    if not RESULT.exists():
+        return []
+    cases = json.loads(RESULT.read_text())["cases"]
+    return [row for found in cases if stored(case, []) == {**found, "runs": []} for row in found["runs"]]
+
+
+def write(runs: dict[Case, list[dict[str, Any]]]) -> None:
+    """The results file and the table on the page."""
+    cases = [stored(case, rows) for case, rows in runs.items() if rows]
+    temporary = RESULT.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"torch": torch.__version__, "cases": cases}, indent=1) + "\n")
+    os.replace(temporary, RESULT)
+    write_between_markers(PAGE, "lenet", table(cases))
+
+
+def table(cases: list[dict[str, Any]]) -> str:
     """The result as Markdown."""
-    seeds = ", ".join(map(str, record["seeds"]))
     lines = [
-        f"Seeds {seeds}; errors in percent of the 10,000 test images, each seed's and their mean. Parameters that are "
-        "left include all biases.",
-        "",
-        "| network | fewer parameters | left | error before | error after | mean | asked for |",
-        "|---|---:|---:|---|---|---:|---:|",
+        "| network | fewer parameters | left | seeds | error before, % | error after, % | mean | asked for |",
+        "|---|---:|---:|---|---|---|---:|---:|",
     ]
-    for case in record["cases"]:
+    for case in cases:
         rows = case["runs"]
-        before, after = ([f"{row[key]:.2f}" for row in rows] for key in ("dense_error", "error"))
+        seeds = ", ".join(str(row["seed"]) for row in rows)
+        before, after = (", ".join(f"{row[key]:.2f}" for row in rows) for key in ("dense_error", "error"))
         mean = statistics.mean(row["error"] for row in rows)
         ratio, left = min(row["ratio"] for row in rows), max(sum(row["kept"].values()) for row in rows)
         lines.append(
-            f"| `{case['model']}` | {ratio:.1f} x | {left:,} | {', '.join(before)} | {', '.join(after)} | {mean:.2f} | "
+            f"| `{case['model']}` | {ratio:.1f} x | {left:,} | {seeds} | {before} | {after} | {mean:.2f} | "
             f"{case['largest_error']:.2f} |"
         )
     return "\n".join(lines)
@@ -140,34 +176,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--models", nargs="+", default=sorted({case.model for case in CASES}))
-    parser.add_argument("--held-out", action="store_true", help="judge on held-out training images")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--page", type=Path, help="a page with markers, into which the table goes")
+    parser.add_argument("--held-out", action="store_true", help="judge on held-out training images, write nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
     train, test = images(held_out=options.held_out)
-    cases = [case for case in CASES if case.model in options.models]
-    runs: dict[Case, list[dict[str, Any]]] = {case: [] for case in cases}
+    runs = {case: [] if options.held_out else already_run(case) for case in CASES}
     for seed in options.seeds:
         networks: dict[str, nn.Module] = {}
-        for case in cases:
+        for case in CASES:
+            if case.model not in options.models or any(row["seed"] == seed for row in runs[case]):
+                continue
             if case.model not in networks:
                 networks[case.model] = dense(case, train, seed)
             runs[case].append(run(case, networks[case.model], train, test, seed))
             print(case.model, case.ratio, runs[case][-1], flush=True)
-    record = {
-        "torch": torch.__version__,
-        "held_out": options.held_out,
-        "seeds": options.seeds,
-        "cases": [{**asdict(case), "runs": runs[case]} for case in cases],
-    }
-    print(table(record))
-    if options.json:
-        temporary = options.json.with_suffix(".tmp")
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
-        os.replace(temporary, options.json)
-    if options.page:
-        write_between_markers(options.page, "lenet", table(record))
+            if not options.held_out:
+                write(runs)
 
 
 if __name__ == "__main__":
