@@ -21,7 +21,7 @@ for granularity in ("element", "2:4", "block:4x1", "kernel", "row", "column"):
     result = sc.prune(model, inputs, granularity=granularity, budget=budget)
     print(f"{granularity}: {sparsity(result.model):.3f} zeros, accuracy {evaluate(result.model, test)['accuracy']:.3f}")
 
-# No training: what stays gets new values. recover="second-order" in place of the criterion takes longer, and loses least
+# No training: what stays gets new values. recover="second-order" instead of the criterion takes longer, and loses less
 most = {"granularity": "element", "budget": {"sparsity": 0.8}}
 plain = sc.prune(model, inputs, **most)
 healed = sc.prune(model, inputs, criterion="sparsegpt", data=train.subset(256).batches(64), **most)
