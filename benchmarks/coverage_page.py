@@ -14,11 +14,11 @@ QUIET = 1e-6
 HALF = 0.5
 LEGEND = """*Prunable*: share of the parameters that touch an axis which can be cut. *Difference*: the largest absolute
 one from the reference, over the largest absolute output; quiet where the cut moves the outputs so little that they
-could not show one. *s*: CPU seconds of one thread for structure, scores, plan and surgery (the median of three runs
+could not show one. *s*: CPU seconds of one thread for structure, scores, plan and surgery (a median
 where these are quick), *proof s* those of the verification. *TP*: Torch-Pruning on the same request, by the same
 criterion, in the best of its ways to treat heads, with heads and output layers named; `full` where at least half of the
 parameters or MACs are gone, `partial` above 5 %, `none` below, `crash` where it raises or outputs change their shapes,
-`timeout` after 120 seconds; whether it computes what it should, nothing says."""
+`timeout` after a minute or more; whether it computes what it should, nothing says."""
 HANDLED = ("full", "partial")
 
 
