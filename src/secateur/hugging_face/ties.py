@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
+from typing import Any
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from secateur.hugging_face.moves import Moves, measure_moves
 from secateur.hugging_face.numbers import shown
 from secateur.hugging_face.saying import can_say
 from secateur.spec import Pin, Structure, Tie
+from secateur.structure.collector import collector_paused
 from secateur.structure.selectors import pinned
 
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -32,6 +34,11 @@ class Tied:
     coarse: bool = False
     """Whether some sizes move in coarser steps than they could."""
 
+    @property
+    def is_free(self) -> bool:
+        """Whether every axis goes as far, and as finely, as without the ties."""
+        return not self.kept_whole and not self.coarse
+
 
 def tie_to_config(model: nn.Module, structure: Structure) -> Tied | None:
     """Tie the axes that have one number of the model's configuration between them, and pin those that have none.
@@ -41,25 +48,33 @@ def tie_to_config(model: nn.Module, structure: Structure) -> Tied | None:
     """
     if not is_transformers_model(model):
         return None
-    found: list[Tied] = []
-    for spelled_out in (True, False):
-        moves = measure_moves(type(model), config_of(model), structure, spelled_out=spelled_out)
-        if moves is not None:
-            found.append(_tied(structure, moves))
-            if not found[-1].kept_whole and not found[-1].coarse:
-                break
+    config = config_of(model)
+    with collector_paused():
+        spelled_out = _tied_in(model, config, structure, spelled_out=True)
+        if spelled_out is not None and (spelled_out.is_free or spelled_out.moves.config == config):
+            return spelled_out
+        plain = _tied_in(model, config, structure, spelled_out=False)
+    found = [tied for tied in (spelled_out, plain) if tied is not None]
     return min(found, key=lambda tied: (len(tied.kept_whole), tied.coarse), default=None)
 
 
+def _tied_in(model: nn.Module, config: Mapping[str, Any], structure: Structure, *, spelled_out: bool) -> Tied | None:
+    moves = measure_moves(type(model), config, structure, spelled_out=spelled_out)
+    return None if moves is None else _tied(structure, moves)
+
+
 def _tied(structure: Structure, moves: Moves) -> Tied:
-    made: list[Tie] = []
-    coarse = False
-    for movers in _same_direction(structure, moves):
-        single = _tie(movers, structure, moves)
-        step = 0 if single is None else _step(single, structure, moves)
-        if single is not None and step:
-            made.append(replace(single, members=tuple((axis, multiple * step) for axis, multiple in single.members)))
-        coarse = coarse or step > 1
+    found = [_tie(movers, structure, moves) for movers in _same_direction(structure, moves)]
+    single = [tie for tie in found if tie is not None]
+    steps = [1] * len(single)
+    if not _follow(single, 1, structure, moves):
+        steps = [_step(tie, structure, moves) for tie in single]
+    made = [
+        replace(tie, members=tuple((axis, multiple * step) for axis, multiple in tie.members))
+        for tie, step in zip(single, steps, strict=True)
+        if step
+    ]
+    coarse = any(step > 1 for step in steps)
     movable = {axis for tie in made for axis, _ in tie.members}
     others = [tie for tie in structure.ties if not any(axis in movable for axis, _ in tie.members)]
     stuck = {axis for tie in structure.ties for axis, _ in tie.members if not _all_chosen(tie, structure)}
@@ -91,18 +106,23 @@ def _tie(movers: Sequence[Mover], structure: Structure, moves: Moves) -> Tie | N
 
 def _step(tie: Tie, structure: Structure, moves: Moves) -> int:
     """The finest step of the tie at which the class follows; 0 where it follows at none."""
+    fitting = (step for step in STEPS if _levels(tie, structure) % step == 0)
+    return next((step for step in fitting if _follow([tie], step, structure, moves)), 0)
+
+
+def _follow(ties: Sequence[Tie], step: int, structure: Structure, moves: Moves) -> bool:
+    """Whether the class follows when all of these go down by one such step, and by three where there are as many."""
+    tried: list[dict[str, int]] = []
+    for times in (1, 3):
+        lower = [(tie, _levels(tie, structure) - times * step) for tie in ties]
+        sizes = {axis: multiple * level for tie, level in lower if level > 0 for axis, multiple in tie.members}
+        tried += [sizes] if sizes else []
+    return bool(tried) and all(can_say(structure, {**structure.sizes, **sizes}, moves) for sizes in tried)
+
+
+def _levels(tie: Tie, structure: Structure) -> int:
     axis, multiple = tie.members[0]
-    levels = structure.sizes[axis] // multiple
-    for step in STEPS:
-        tried = [levels - times * step for times in (1, 3) if levels > times * step]
-        if levels % step == 0 and tried and all(_follows(tie, level, structure, moves) for level in tried):
-            return step
-    return 0
-
-
-def _follows(tie: Tie, level: int, structure: Structure, moves: Moves) -> bool:
-    sizes = {**structure.sizes, **{axis: multiple * level for axis, multiple in tie.members}}
-    return can_say(structure, sizes, moves)
+    return structure.sizes[axis] // multiple
 
 
 def _all_chosen(tie: Tie, structure: Structure) -> bool:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from secateur.score.reduction import sum_along
+from secateur.score.reduction import Elements, Summed, sum_along
 from secateur.score.statistics import Statistics
 from secateur.spec import Axis, ScoreError, Structure, TensorSpec
 from secateur.spec.expr import axes_of
 from secateur.spec.structure import holder
-
-Elements = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,8 @@ class Question:
             present = sorted({axis for expr in spec.dims for axis in axes_of(expr) if axis in wanted})
             if present:
                 weight = self.tensors[name] if weights is None else weights(name)
-                values = _without_idle_dims(elements(weight), spec)
+                idle = [dim for dim, expr in enumerate(spec.dims) if isinstance(expr, int) and expr > 1]
+                values = Summed(weight, elements, idle)
                 for axis in present:
                     member = sum_along(values, spec.dims, wanted[axis], self.structure) ** power
                     per_index = weight.numel() // member.numel()
@@ -140,19 +139,12 @@ class Question:
             for name, spec in self.inside(block):
                 if spec.kind == "parameter" and len(spec.shape) > 1:
                     weight = self.tensors[name] if weights is None else weights(name)
-                    total = elements(weight).sum(dtype=torch.float64)
+                    total = Summed(weight, elements).keeping([])
                     count = weight.numel()
                     members.append((total / count) ** power if normalise is None else normalise(total**power, count))
             if members:
                 found[block.name] = torch.stack(members).mean().reshape(1)
         return found if normalise is not None else compared(found)
-
-
-def _without_idle_dims(values: torch.Tensor, spec: TensorSpec) -> torch.Tensor:
-    """Summed (with size one left) over dimensions that no axis runs along, once for all axes: kernels are small and
-    many."""
-    idle = [dim for dim, expr in enumerate(spec.dims) if isinstance(expr, int) and expr > 1]
-    return values.sum(idle, keepdim=True) if idle else values
 
 
 def _occurs(axis: Axis, spec: TensorSpec) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,40 +10,80 @@ import torch
 from secateur.spec import Axis, Structure
 from secateur.spec.expr import Expr, axes_of, index_along
 
+BLOCK = 2**20
+"""Elements of a tensor that are looked at together."""
 
-def sum_along(values: torch.Tensor, dims: Sequence[Expr], axis: Axis, structure: Structure) -> torch.Tensor:
+Elements = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Summed:
+    """A function of each element of a tensor, of which sums alone are asked for: taken block by block, so that there is
+    never a second tensor of its size."""
+
+    def __init__(self, tensor: torch.Tensor, elements: Elements, idle: Sequence[int] = ()) -> None:
+        """idle: dimensions that no sum will keep, which are summed once for all."""
+        self.tensor, self.elements, self.idle = tensor, elements, list(idle)
+        self._whole: list[torch.Tensor] | None = None
+
+    def keeping(self, keep: Sequence[int]) -> torch.Tensor:
+        """The sum over all dimensions but these; float64."""
+        others = [dim for dim in range(self.tensor.dim()) if dim not in keep]
+        shape = [self.tensor.shape[dim] for dim in sorted(keep)]
+        # Filled in place: results that stay, made between blocks that go, would leave memory in pieces.
+        made, start = torch.zeros(shape, dtype=torch.float64, device=self.tensor.device), 0
+        for values in self._blocks():
+            part = values.sum(others) if others else values
+            if 0 in keep:
+                made[start : start + len(part)] = part
+                start += len(part)
+            else:
+                made += part
+        return made
+
+    def _blocks(self) -> Iterable[torch.Tensor]:
+        if self.tensor.numel() > BLOCK:
+            rows = max(1, BLOCK // (self.tensor.numel() // len(self.tensor)))
+            starts = range(0, len(self.tensor), rows)
+            return (self._values(self.tensor[start : start + rows]) for start in starts)
+        if self._whole is None:
+            self._whole = [self._values(self.tensor)]
+        return self._whole
+
+    def _values(self, block: torch.Tensor) -> torch.Tensor:
+        values = self.elements(block)
+        return values.sum(self.idle, keepdim=True) if self.idle else values
+
+
+def sum_along(values: torch.Tensor | Summed, dims: Sequence[Expr], axis: Axis, structure: Structure) -> torch.Tensor:
     """Sum of `values` over everything but the axis: `(size,)`, or `(parent size, size)` for an axis with a parent;
     float64.
 
     dims: one expression per dimension of `values`; a dimension that was summed may have size one instead.
     """
+    if isinstance(values, torch.Tensor):
+        values = Summed(values, lambda block: block)
     holding = [dim for dim, expr in enumerate(dims) if axis.name in axes_of(expr)]
     return torch.stack([_sum_at(values, dims, axis, structure, dim) for dim in holding]).sum(0)
 
 
-def _sum_at(values: torch.Tensor, dims: Sequence[Expr], axis: Axis, structure: Structure, dim: int) -> torch.Tensor:
+def _sum_at(values: Summed, dims: Sequence[Expr], axis: Axis, structure: Structure, dim: int) -> torch.Tensor:
     if dims[dim] == axis.name and axis.within is None:
-        return _reduced(values, [dim])
+        return values.keeping([dim])
     index = index_along(dims[dim], axis.name, structure.sizes)
     if axis.within is None:
-        return _scatter(_reduced(values, [dim]), index, axis.size)
+        return _scatter(values.keeping([dim]), index, axis.size)
     parents = structure.sizes[axis.within]
     own_parent = index_along(dims[dim], axis.within, structure.sizes)
     if (own_parent[index >= 0] >= 0).all():
         key = np.where(index >= 0, own_parent * axis.size + index, -1)
-        return _scatter(_reduced(values, [dim]), key, parents * axis.size).reshape(parents, axis.size)
+        return _scatter(values.keeping([dim]), key, parents * axis.size).reshape(parents, axis.size)
     partner = next(d for d, expr in enumerate(dims) if d != dim and axis.within in axes_of(expr))
     outer = index_along(dims[partner], axis.within, structure.sizes)
-    table = _reduced(values, [partner, dim])
+    table = values.keeping([partner, dim])
     both = (outer[:, None] >= 0) & (index[None, :] >= 0)
     key = np.where(both, outer[:, None] * axis.size + index[None, :], -1)
     flat = table if partner < dim else table.T
     return _scatter(flat.reshape(-1), key.reshape(-1), parents * axis.size).reshape(parents, axis.size)
-
-
-def _reduced(values: torch.Tensor, keep: Sequence[int]) -> torch.Tensor:
-    others = [dim for dim in range(values.dim()) if dim not in keep]
-    return (values.sum(others) if others else values).to(torch.float64)
 
 
 def _scatter(values: torch.Tensor, index: np.ndarray, size: int) -> torch.Tensor:

@@ -24,7 +24,7 @@ from secateur.spec import TraceError
 from secateur.structure.attributes import own_holders, remember_origins
 from secateur.structure.caches import forget_cached
 from secateur.structure.clone import clone_with, meta_like, named_tensors
-from secateur.structure.program import BlockCall, Call, Op, Program, Ref, refs
+from secateur.structure.program import BlockCall, Call, Op, Program, Ref
 from secateur.structure.quick import quickly
 from secateur.structure.rows import watch_lists
 from secateur.structure.sizeint import Ledger, Origin, SizeFloat, SizeInt, is_machinery, recording, shape_of, where
@@ -197,7 +197,12 @@ def tensors_in(output: Any) -> Iterator[torch.Tensor]:
 
 def first_tensor(values: Any) -> torch.Tensor | None:
     """The first tensor among arguments or outputs."""
-    return next((leaf for leaf in tree_flatten(values)[0] if isinstance(leaf, torch.Tensor)), None)
+    if isinstance(values, torch.Tensor):
+        return values
+    if type(values) not in (tuple, list, dict):
+        return next((leaf for leaf in tree_flatten(values)[0] if isinstance(leaf, torch.Tensor)), None)
+    inside = (first_tensor(value) for value in (values.values() if isinstance(values, dict) else values))
+    return next((found for found in inside if found is not None), None)
 
 
 def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.device) -> Any:
@@ -337,7 +342,8 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         arguments = self.encode(tuple(args))
         keywords = {name: self.encode(value) for name, value in (kwargs or {}).items()}
-        for number in refs([arguments, keywords]):
+        op = Op(func, arguments, keywords, [], self.stack[-1], self.call)
+        for number in op.reads:
             if number not in self.made:
                 self.made.add(number)
                 self.program.constants[number] = self._alive[number]
@@ -347,9 +353,8 @@ class _Recorder(TorchDispatchMode):
         results = output if isinstance(output, list | tuple) else (output,)
         if torch.Tag.inplace_view in func.tags:
             self._numbers.pop(id(args[0]), None)  # the tensor goes on with other dimensions: another one to us
-        numbers = [self.number(item) if isinstance(item, torch.Tensor) else -1 for item in results]
-        self.made.update(numbers)
-        op = Op(func, arguments, keywords, numbers, self.stack[-1], self.call)
+        op.outputs = [self.number(item) if isinstance(item, torch.Tensor) else -1 for item in results]
+        self.made.update(op.outputs)
         self.program.ops.append(op)
         if self.call is not None:
             self.call.ops.append(op)

@@ -6,8 +6,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -16,8 +15,7 @@ from torch.overrides import TorchFunctionMode
 from secateur.spec import TraceError
 
 
-@dataclass(frozen=True)
-class NamedTensor:
+class NamedTensor(NamedTuple):
     """A tensor that the model holds."""
 
     name: str
@@ -37,20 +35,19 @@ def named_tensors(model: nn.Module) -> Iterator[NamedTensor]:
 
 
 def _all_named_tensors(model: nn.Module) -> Iterator[NamedTensor]:
-    for name, parameter in model.named_parameters():
-        yield NamedTensor(name, "parameter", parameter)
-    passing = {
-        f"{path}.{name}" if path else name
-        for path, module in model.named_modules()
-        for name in module._non_persistent_buffers_set
-    }
-    for name, buffer in model.named_buffers():
-        yield NamedTensor(name, "buffer", buffer, name not in passing)
-    for path, module in model.named_modules():
-        prefix = f"{path}." if path else ""
+    modules = [(f"{path}." if path else "", module) for path, module in model.named_modules()]
+    for prefix, module in modules:
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                yield NamedTensor(prefix + key, "parameter", parameter)
+    for prefix, module in modules:
+        for key, buffer in module._buffers.items():
+            if buffer is not None:
+                yield NamedTensor(prefix + key, "buffer", buffer, key not in module._non_persistent_buffers_set)
+    for prefix, module in modules:
         for key, value in vars(module).items():
             if (type(value) in _HOLDERS and key not in _OWN_TABLES) or isinstance(value, torch.Tensor):
-                yield from _attribute_tensors(f"{prefix}{key}", value)
+                yield from _attribute_tensors(prefix + key, value)
 
 
 _HOLDERS = (list, tuple, dict)
@@ -115,26 +112,31 @@ def clone_with(model: nn.Module, substitute: Callable[[torch.Tensor], torch.Tens
         ) from error
 
 
-def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
     """What `copy.deepcopy` gives, several times faster for modules that leave copying to Python."""
-    known = memo.get(id(module))
-    if known is not None:
-        return known
-    kind = type(module)
-    if any(getattr(kind, name, None) is not getattr(nn.Module, name, None) for name in _COPY_HOOKS):
-        return copy.deepcopy(module, memo)
-    made = memo[id(module)] = kind.__new__(kind)
-    held = made.__dict__
-    for name, value in vars(module).items():
-        if type(value) in _IMMUTABLE:
-            held[name] = value
-        elif name == "_modules":
-            held[name] = {key: None if child is None else _copied(child, memo) for key, child in value.items()}
-        elif type(value) in (dict, OrderedDict) and not value:
-            held[name] = type(value)()
-        else:
-            held[name] = copy.deepcopy(value, memo)
+    kind: Any = type(value)
+    if kind in _IMMUTABLE or (kind is tuple and all(type(item) in _IMMUTABLE for item in value)):
+        return value
+    made = memo.get(id(value))
+    if made is not None:
+        return made
+    if kind is dict:
+        made = memo[id(value)] = {}
+        made.update((key, _copied(item, memo)) for key, item in value.items())
+    elif isinstance(value, nn.Module) and _is_copied_plainly(type(value)):
+        made = memo[id(value)] = kind.__new__(kind)
+        made.__dict__.update((name, _copied(item, memo)) for name, item in vars(value).items())
+    elif kind in (OrderedDict, set, list) and not value:
+        made = memo[id(value)] = kind()
+    else:
+        made = copy.deepcopy(value, memo)
     return made
+
+
+def _is_copied_plainly(kind: type[nn.Module]) -> bool:
+    """Whether a copy is what copies of its attributes make. (What convolutions do is for files of old torch.)"""
+    hooks = ((name, getattr(kind, name, None)) for name in _COPY_HOOKS)
+    return all(hook in (getattr(nn.Module, name, None), nn.Conv2d.__setstate__) for name, hook in hooks)
 
 
 _COPY_HOOKS = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__new__", "__copy__")

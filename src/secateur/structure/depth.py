@@ -18,7 +18,7 @@ from secateur.spec import Pin, Row, TraceError
 from secateur.structure.algebra import Node, atoms, factors, find, parts
 from secateur.structure.flow import Flow, difference
 from secateur.structure.lists import remove_children
-from secateur.structure.program import BlockCall, Op, Program, refs
+from secateur.structure.program import BlockCall, Op, Program
 from secateur.structure.rows import find_rows
 from secateur.structure.tracker import Tracker
 
@@ -107,7 +107,7 @@ def _adds(call: BlockCall, tracker: Tracker) -> bool:
     carried: set[int] = {call.given}
     computed: set[int] = set()
     for op in tracker.program.ops[call.start : call.stop]:
-        used = set(refs([op.args, op.kwargs]))
+        used = set(op.reads)
         if used & carried and used & computed:
             if op.target._schema.name in _SUMS and _same_all(tracker.dims(op.outputs[0]), axes):
                 return True

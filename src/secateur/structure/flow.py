@@ -23,12 +23,12 @@ class Flow:
             self._meet(number, op)
 
     def _meet(self, number: int, op: Op) -> None:
-        for read in refs([op.args, op.kwargs]):
+        for read in op.reads:
             self._born.setdefault(read, -1)  # it was there before
             self._reads.setdefault(read, []).append(number)
         for written in _written(op):
             self._writes.setdefault(self._memory(written), []).append(number)
-        viewed = next(refs(op.args), None) if _is_view(op) else None
+        viewed = next(iter(op.reads), None) if _is_view(op) else None
         for made in op.outputs:
             if made not in self._born:
                 self._born[made] = number

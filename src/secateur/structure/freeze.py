@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
@@ -298,11 +299,14 @@ class _Home:
 
 
 def _terms(costing: Iterable[Costing], named: Names) -> tuple[Term, ...]:
-    total: dict[tuple[str, ...], int] = {}
+    alike: Counter[tuple[tuple[Node, ...], tuple[str, ...]]] = Counter()
     for factor, dims, home in costing:
+        alike[tuple(find(node) for node in dims), home] += factor
+    total: Counter[tuple[str, ...]] = Counter()
+    for (dims, home), factor in alike.items():
         size = product(size_polynomial(node) for node in dims)
         for monomial, coefficient in size.terms.items():
             missing = prod(size.atoms[key].size for key in monomial if not named.has(size.atoms[key]))
             names = tuple(sorted(named.of(size.atoms[key]) for key in monomial if named.has(size.atoms[key])))
-            total[home + names] = total.get(home + names, 0) + factor * coefficient * missing
+            total[home + names] += factor * coefficient * missing
     return tuple(Term(coefficient, names) for names, coefficient in sorted(total.items()) if coefficient)

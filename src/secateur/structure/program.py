@@ -28,6 +28,11 @@ class Op:
     """Path of the innermost module whose forward was running."""
     call: Call | None
     """The torch function in the user's code that led here."""
+    reads: tuple[int, ...] = field(init=False)
+    """Numbers of the tensors among its arguments, in order."""
+
+    def __post_init__(self) -> None:
+        self.reads = tuple(refs([self.args, self.kwargs]))
 
 
 @dataclass(slots=True)
@@ -108,13 +113,17 @@ class Program:
     """Where the capture ran; `meta` unless the model looks at values."""
 
 
+_NO_TENSORS = (int, float, str, type(None), torch.dtype, torch.device)
+
+
 def refs(value: Any) -> Iterator[int]:
     """Numbers of the tensors inside an argument."""
     if isinstance(value, Ref):
         yield value.id
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from refs(item)
+            if not isinstance(item, _NO_TENSORS):
+                yield from refs(item)
     elif isinstance(value, dict):
         for item in value.values():
             yield from refs(item)

@@ -30,22 +30,50 @@ def _in_place(x: torch.Tensor, *_: Any) -> torch.Tensor:
 
 
 def _pair(a: torch.Tensor, b: Any, *rest: Any) -> torch.Tensor | None:
-    """Elementwise on two tensors, of which one has the shape of the result, or on a tensor and a number."""
+    """Elementwise on two tensors of the same dtype, or on a tensor and a number."""
     if rest or not a.is_floating_point():
         return None
     if not isinstance(b, torch.Tensor):
         return torch.empty_like(a) if isinstance(b, int | float) else None
     if a.dtype != b.dtype or not (a.is_contiguous() and b.is_contiguous()):
         return None
-    if _spans(a.shape, b.shape):
-        return torch.empty_like(a)
-    return torch.empty_like(b) if _spans(b.shape, a.shape) else None
+    return a.new_empty(torch.broadcast_shapes(a.shape, b.shape))
 
 
-def _spans(whole: Sequence[int], part: Sequence[int]) -> bool:
-    """Whether the second shape is broadcast to the first."""
-    ends = zip(reversed(whole), reversed(part), strict=False)
-    return len(part) <= len(whole) and all(small in (1, large) for large, small in ends)
+def _cat(tensors: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor | None:
+    first, *rest = tensors
+    dim = dim % max(1, first.dim())
+
+    def fits(other: torch.Tensor) -> bool:
+        alike = other.dtype == first.dtype and other.dim() == first.dim() and other.is_contiguous()
+        return alike and other.shape[:dim] == first.shape[:dim] and other.shape[dim + 1 :] == first.shape[dim + 1 :]
+
+    if not first.dim() or not first.is_contiguous() or not all(fits(other) for other in rest):
+        return None
+    return first.new_empty((*first.shape[:dim], sum(part.shape[dim] for part in tensors), *first.shape[dim + 1 :]))
+
+
+def _convolution(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    _: Sequence[int],
+    groups: int,
+) -> torch.Tensor | None:
+    space = weight.dim() - 2
+    fits = x.dim() == weight.dim() and x.shape[1] == weight.shape[1] * groups and x.dtype == weight.dtype
+    plain = len(stride) == len(padding) == len(dilation) == space and x.is_contiguous() and weight.is_contiguous()
+    if transposed or not fits or not plain or (bias is not None and bias.shape != weight.shape[:1]):
+        return None
+    made = [
+        (x.shape[dim + 2] + 2 * padding[dim] - dilation[dim] * (weight.shape[dim + 2] - 1) - 1) // stride[dim] + 1
+        for dim in range(space)
+    ]
+    return x.new_empty((x.shape[0], weight.shape[0], *made)) if min(made) > 0 else None
 
 
 def _addmm(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor | None:
@@ -58,9 +86,10 @@ def _batch_norm(
     x: torch.Tensor, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *_: Any
 ) -> tuple[torch.Tensor, ...] | None:
     held = (tensor for tensor in (weight, bias, mean, variance) if tensor is not None)
-    if training or any(tensor.shape != x.shape[1:2] for tensor in held):
+    if any(tensor.shape != x.shape[1:2] for tensor in held):
         return None
-    return torch.empty_like(x), x.new_empty(0), x.new_empty(0)
+    statistic = x.shape[1:2] if training else (0,)
+    return torch.empty_like(x), x.new_empty(statistic), x.new_empty(statistic)
 
 
 def _layer_norm(
@@ -90,9 +119,11 @@ _QUICK: dict[Any, Quick] = {
     aten.native_batch_norm.default: _batch_norm,
     aten.native_layer_norm.default: _layer_norm,
     aten.addmm.default: _addmm,
+    aten.convolution.default: _convolution,
     aten._softmax.default: _softmax,
     aten._safe_softmax.default: _softmax,
     aten.mean.dim: _mean,
+    aten.cat.default: _cat,
     **dict.fromkeys(
         (
             aten.relu.default,
@@ -118,5 +149,7 @@ _QUICK: dict[Any, Quick] = {
         ),
         _in_place,
     ),
-    **dict.fromkeys((aten.add.Tensor, aten.mul.Tensor, aten.sub.Tensor, aten.div.Tensor), _pair),
+    **dict.fromkeys(
+        (aten.add.Tensor, aten.mul.Tensor, aten.mul.Scalar, aten.sub.Tensor, aten.div.Tensor, aten.div.Scalar), _pair
+    ),
 }

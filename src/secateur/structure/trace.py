@@ -15,6 +15,7 @@ from secateur.structure.algebra import Node
 from secateur.structure.attributes import read_attribute
 from secateur.structure.capture import Inputs, capture, capture_changed, capture_with_values, normalise_inputs
 from secateur.structure.clone import named_tensors
+from secateur.structure.collector import collector_paused
 from secateur.structure.depth import Depth, find_depth
 from secateur.structure.freeze import Found, freeze
 from secateur.structure.modules import bind_modules, bind_operators
@@ -51,6 +52,11 @@ def trace_program(model: nn.Module, inputs: Inputs, *, with_values: bool = False
 
     with_values: run on real tensors in any case, so that constants of the code hold their values.
     """
+    with collector_paused():
+        return _traced(model, inputs, with_values=with_values, blocks=blocks)
+
+
+def _traced(model: nn.Module, inputs: Inputs, *, with_values: bool, blocks: bool) -> Traced:
     tensors = tuple(named_tensors(model))
     program = capture_with_values(model, inputs) if with_values else capture(model, inputs)
     tracker = Tracker()

@@ -9,7 +9,7 @@ from typing import Any
 from secateur.spec import Pin
 from secateur.structure import algebra
 from secateur.structure.algebra import Misfit, Node
-from secateur.structure.program import Op, Program, Ref, refs
+from secateur.structure.program import Op, Program, Ref
 
 _CARRYING = frozenset(
     {
@@ -110,7 +110,7 @@ class Tracker:
             self._follow_positions(op)
         for dims in self._dims:
             self.seen[tuple(id(node) for node in dims)] = dims
-        read = {number for op in program.ops for number in refs([op.args, op.kwargs])}
+        read = {number for op in program.ops for number in op.reads}
         self.used |= {name for number, name in program.named.items() if number in read or number in program.outputs}
         for number in program.outputs:
             for node in self._dims[number]:
@@ -120,7 +120,7 @@ class Tracker:
 
     def _follow_positions(self, op: Op) -> None:
         """What holds positions along an axis keeps it whole, unless the operator's rule says that it understands."""
-        for number in refs([op.args, op.kwargs]):
+        for number in op.reads:
             node = self._positions.get(number)
             if node is None or number in self._understood:
                 continue
@@ -178,7 +178,7 @@ class Tracker:
         self._give_up(op, Pin("operator", detail, self.where(op)))
 
     def _give_up(self, op: Op, reason: Pin) -> None:
-        for number in refs([op.args, op.kwargs]):
+        for number in op.reads:
             for node in self._dims[number]:
                 algebra.pin(node, reason)
         for number in op.outputs:

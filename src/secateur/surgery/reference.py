@@ -68,7 +68,7 @@ class _Skipping(Following):
 
     def meet(self, number: int, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The operator's output when it ignores what is removed."""
-        for reduction in self.tracker.reductions.get(number, []):
+        for reduction in _needed(self.tracker.reductions.get(number, []), args):
             removed = self._removed(number, reduction, args[reduction.arg])
             if removed is None:
                 continue
@@ -88,6 +88,16 @@ class _Skipping(Following):
         if any(tensor.shape[dim] != dims[dim].size for dim in reduction.dims):
             raise Diverged(f"operator {number} reduces over other sizes")
         return removed_mask(tensor.shape, _only(exprs, reduction.dims, self.plan), self.plan, tensor.device)
+
+
+def _needed(reductions: list[Reduction], args: Sequence[Any]) -> list[Reduction]:
+    """A product skips what either side leaves out: a weight need not be copied for it where the other side is none."""
+    others = [reduction for reduction in reductions if not _is_weight(args[reduction.arg])]
+    return others if others and all(reduction.how == "zero" for reduction in reductions) else reductions
+
+
+def _is_weight(tensor: torch.Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
 
 
 def _positional(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:

@@ -19,6 +19,8 @@ from secateur.spec.expr import (
     parents_needed,
 )
 
+BLOCK, BLOCK_ROWS = 2**20, 256
+
 
 def kept_entries(tensor: torch.Tensor, dims: Sequence[Expr], plan: Plan) -> torch.Tensor:
     """The tensor without the entries that the plan removes; the tensor itself when it removes none.
@@ -31,12 +33,25 @@ def kept_entries(tensor: torch.Tensor, dims: Sequence[Expr], plan: Plan) -> torc
     for dim in joint:
         tensor = _select_jointly(tensor, dims, dim, plan)
     done = {*joint, *(_partner(dims, dim, kept, within) for dim in joint)}
-    for dim in touched:
-        if dim not in done:
-            positions = kept_of(dims[dim], kept, sizes, within)
-            if positions is not None:
-                tensor = tensor.index_select(dim, _tensor(positions, tensor.device))
-    return tensor
+    positions = {dim: kept_of(dims[dim], kept, sizes, within) for dim in touched if dim not in done}
+    return _selected(
+        tensor, {dim: _tensor(found, tensor.device) for dim, found in positions.items() if found is not None}
+    )
+
+
+def _selected(tensor: torch.Tensor, positions: Mapping[int, torch.Tensor]) -> torch.Tensor:
+    """Entries at these positions, by dimension; of a large tensor row by row, so that nothing larger than the result is
+    made on the way."""
+    rows = positions.get(0)
+    if rows is None or len(positions) == 1 or tensor.numel() <= BLOCK:
+        for dim, found in positions.items():
+            tensor = tensor.index_select(dim, found)
+        return tensor
+    shape = [len(positions[dim]) if dim in positions else size for dim, size in enumerate(tensor.shape)]
+    made = tensor.new_empty(shape)
+    for block, place in zip(rows.split(BLOCK_ROWS), made.split(BLOCK_ROWS), strict=True):
+        place.copy_(_selected(tensor.index_select(0, block), {dim: at for dim, at in positions.items() if dim}))
+    return made
 
 
 def _partner(dims: Sequence[Expr], dim: int, kept: Kept, within: Mapping[str, str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from secateur.structure.algebra import ONE, Node
-from secateur.structure.program import Op, refs
+from secateur.structure.program import Op
 from secateur.structure.rules.table import Dims, rule
 from secateur.structure.tracker import Tracker
 
@@ -49,7 +49,7 @@ def lined_up(t: Tracker, op: Op) -> list[Node]:
     """Dimensions of the output when all tensors among the arguments are broadcast against each other."""
     rank = len(t.shape(op.outputs[0]))
     dims: list[Node] = [ONE] * rank
-    for number in refs([op.args, op.kwargs]):
+    for number in op.reads:
         for offset, node in enumerate(reversed(t.dims(number)), start=1):
             if node.size == 1 or offset > rank:
                 continue
