@@ -67,6 +67,9 @@ class PruneConfig:
     """Networks of transformers: `config` cuts only to sizes that their configuration can say, so that `from_pretrained`
     loads the result, `none` does not care, and `auto` is `config` where that costs nothing: the allocator gives every
     layer the same share anyway, no axis stays whole for it, and the budget can be met."""
+    recover: str | None = None
+    """Single weights: `second-order` chooses those that go together with new values for those that stay, in place of a
+    criterion; the same as naming it as the criterion."""
     seed: int = 0
 
 
@@ -159,6 +162,8 @@ def prune(
     pattern = _pattern(settings)
     if pattern is not None:
         return _without_weights(model, inputs, budget, data, evaluate, _weight_config(settings, pattern), verify=verify)
+    if settings.recover is not None:
+        raise SecateurError("recover is for single weights; give granularity='element', or drop it")
     if budget is None:
         raise BudgetError("no budget given; name one, for example macs=0.5 (secateur list budgets)")
     traced = trace_program(model, inputs, blocks=_asks_for_blocks(settings))
@@ -214,7 +219,7 @@ def _weight_config(settings: PruneConfig, pattern: Pattern) -> WeightConfig:
         raise SecateurError(f"{odd[0] if odd else 'shares by name'} is for whole channels, not for {pattern}; drop it")
     return WeightConfig(
         pattern,
-        cast(Any, settings.criterion),
+        cast(Any, _weight_criterion(settings, defaults)),
         cast(Any, settings.allocator),
         settings.shares,
         settings.ignore,
@@ -223,6 +228,16 @@ def _weight_config(settings: PruneConfig, pattern: Pattern) -> WeightConfig:
         settings.max_remove_ratio,
         settings.seed,
     )
+
+
+def _weight_criterion(settings: PruneConfig, defaults: PruneConfig) -> object:
+    if settings.recover is None:
+        return settings.criterion
+    if settings.recover != "second-order":
+        raise SecateurError(f"unknown recover {settings.recover!r}; expected second-order")
+    if settings.criterion not in (defaults.criterion, settings.recover):
+        raise SecateurError("recover='second-order' decides itself which weights go; drop the criterion, or recover")
+    return settings.recover
 
 
 def _without_weights(

@@ -11,7 +11,7 @@ from torch import nn
 
 from secateur.cost import CostModel
 from secateur.pipeline import PruneConfig, PruneResult, prune
-from secateur.spec import UNITS, Budget, BudgetError, parse_budgets
+from secateur.spec import SPARSITY, UNITS, Budget, BudgetError, parse_budgets
 from secateur.spec.budget import Budgets
 from secateur.spec.structure import channel_terms
 
@@ -51,7 +51,7 @@ def prune_in_steps(
     results: list[PruneResult] = []
     for step in range(1, steps + 1):
         own = settings if step == steps else replace(settings, round_to=1)
-        ceilings = [_ceiling(item, _share(item.value, step / steps, schedule), results) for item in budgets]
+        ceilings = [_ceiling(item, step / steps, schedule, results) for item in budgets]
         results.append(prune(model, example_inputs, budget=ceilings, data=data, config=own))
         model = results[-1].model
         if between is not None and step < steps:
@@ -64,11 +64,15 @@ def _share(final: float, progress: float, schedule: str) -> float:
     return 1 - (1 - final) * progress if schedule == "linear" else final**progress
 
 
-def _ceiling(budget: Budget, share: float, results: Sequence[PruneResult]) -> Budget:
-    """The budget of one step: a share of what the original cost, as an absolute ceiling from the second step on."""
+def _ceiling(budget: Budget, progress: float, schedule: str, results: Sequence[PruneResult]) -> Budget:
+    """The budget after this part of the steps: a share of what the original cost, as an absolute ceiling from the
+    second step on. Of single weights it is always a share of all of them."""
+    if budget.unit == SPARSITY:
+        return Budget(SPARSITY, 1 - _share(1 - budget.value, progress, schedule))
     unit = UNITS[budget.unit]
     if not unit.fraction:
         raise BudgetError(f"budget {budget.unit}: steps need a share of the cost, such as macs=0.5")
+    share = _share(budget.value, progress, schedule)
     if not results:
         return Budget(budget.unit, share)
     cost = CostModel(results[0].structure, unit.cost)

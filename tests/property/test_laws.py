@@ -16,8 +16,7 @@ from secateur.store import load_into, save_folder
 from secateur.store.history import remember_history
 from secateur.structure import named_tensors
 from secateur.structure.selectors import restrict
-from secateur.surgery import masked, shrink, shrink_, verify_traced
-from secateur.surgery.verify import _compare
+from secateur.surgery import compared, masked, shrink, shrink_, verify_traced
 from secateur.testing import random_network
 from secateur.testing.plans import random_plan
 
@@ -65,7 +64,7 @@ def _is_cut(traced, op, reduction, plan):
 def _assert_masked_is_shrunk(network, small, plan, inputs):
     before = {name: value.clone() for name, value in network.model.state_dict().items()}
     with torch.no_grad(), masked(network.model, plan) as zeroed:
-        proof = _compare([zeroed(*inputs)], [small(*inputs)], 1e-4)
+        proof = compared([zeroed(*inputs)], [small(*inputs)], 1e-4)
     assert proof.ok, f"{network.name}: masked differs from shrunk: {proof}"
     after = network.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before), "the mask was not taken off"
@@ -174,7 +173,7 @@ def test_permuting_channels_permutes_the_plan(seed, case):
                 positions = kept_of(expr, order, structure.sizes, {})
                 if positions is not None:
                     found.tensor.copy_(found.tensor.index_select(dim, torch.from_numpy(positions)).clone())
-        proof = _compare([network.model(*network.inputs)], [other(*network.inputs)], 1e-4)
+        proof = compared([network.model(*network.inputs)], [other(*network.inputs)], 1e-4)
     assert proof.ok, f"{network.name}: the axes are no symmetry of the network: {proof}"
     plans = [
         allocate(structure, score(model, structure, criterion="l1"), {"channels": 0.6}, allocator="global")

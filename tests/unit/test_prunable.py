@@ -17,6 +17,7 @@ from secateur.surgery.prunable import (
     Prunable,
     PrunableConv2d,
     PrunableGroupNorm,
+    apply_masks,
     apply_plan,
     make_prunable,
     remove_masks,
@@ -169,3 +170,42 @@ def test_refusals_of_the_verbs():
         shrunk(prunable)
     with pytest.raises(ScoreError, match="l1 or l2"):
         prunable.conv1.importance("taylor")
+
+
+def test_masks_of_single_weights_in_attentions_and_lookup_tables():
+    """Projections apart and together, a shared table, and weights that a fused kernel may read."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(9, 8)
+            self.own = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.cross = nn.MultiheadAttention(8, 2, kdim=6, vdim=6, batch_first=True)
+            self.fused = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.head = nn.Linear(8, 9)
+            self.head.weight = self.table.weight
+
+        def forward(self, tokens, other):
+            x = self.table(tokens)
+            x = self.cross(x + self.own(x, x, x)[0], other, other)[0]
+            return self.head(self.fused(x))
+
+    inputs = (torch.randint(0, 9, (2, 5)), torch.randn(2, 3, 6))
+    model = make_prunable(Net().eval())
+    dense = model(*inputs)
+    masks = {name: torch.rand(p.shape) > 0.5 for name, p in model.named_parameters() if p.dim() > 1}
+    bare = apply_masks(model, masks)
+    assert set(bare) == {name for name in masks if name.startswith("fused.")}
+    plain = Net().eval()
+    plain.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            if name in masks and name not in bare:
+                parameter.mul_(masks[name])
+    torch.testing.assert_close(model(*inputs), plain(*inputs))
+    model(*inputs).sum().backward()
+    assert not bool(model.own.in_proj_weight.grad[~masks["own.in_proj_weight"]].any())
+    remove_masks(model)
+    assert torch.equal(model(*inputs), dense)
+    with pytest.raises(PlanError, match="make the masks from this model"):
+        apply_masks(model, {"table.weight": torch.ones(3, dtype=torch.bool)})

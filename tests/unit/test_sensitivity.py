@@ -10,8 +10,9 @@ import pytest
 from calling import Call, secateur
 from torch import nn
 
+import secateur as sc
 from secateur.search import Journal, judged, weight_levels
-from secateur.sparse import Pattern, prunable_weights, sparsity
+from secateur.sparse import Pattern, masks_of, prunable_weights, sparsity
 from secateur.spec import StoreError
 
 
@@ -39,9 +40,7 @@ def test_curves_are_ranked_and_drawn(trained: Path, tmp_path: Path, kind: str, c
     assert sum(child.tag.endswith("polyline") for child in drawn) == count
 
 
-def test_a_run_that_was_interrupted_goes_on(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_interrupted_goes_on(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import secateur.train as training
 
     whole = analysed(trained, tmp_path / "whole").record["curves"]
@@ -76,7 +75,11 @@ def test_numbers_of_another_run_are_not_taken(trained: Path, tmp_path: Path) -> 
 
 
 def test_bad_requests_are_one_message(trained: Path) -> None:
-    for option, value, says in (("--ratio", 1.0, "between 0 and 1"), ("--images", 0, "at least 1"), ("--granularity", "5:4", "N < M")):
+    for option, value, says in (
+        ("--ratio", 1.0, "between 0 and 1"),
+        ("--images", 0, "at least 1"),
+        ("--granularity", "5:4", "N < M"),
+    ):
         found = secateur("sensitivity", trained, "--data", "digits", option, value)
         assert found.code == 2
         assert says in found.err
@@ -103,3 +106,22 @@ def test_each_level_has_its_zeros_in_one_tensor_alone(tmp_path: Path) -> None:
     assert "2.weight" not in curves
     with pytest.raises(StoreError, match="other seed"):
         Journal(tmp_path / "levels.json", {"seed": 1})
+
+
+@pytest.mark.parametrize("kind", ["element", "channels"])
+def test_the_curves_say_what_each_layer_gives(trained: Path, tmp_path: Path, kind: str) -> None:
+    curves = tmp_path / "curves"
+    record = analysed(trained, curves, "--granularity", kind, "--tolerance", 0.05).record
+    budget = "sparsity=0.5" if kind == "element" else "channels=0.5"
+    request = ("prune", trained, "--granularity", kind, "--budget", budget, "--out", tmp_path / "out", "--json")
+    shares = ("--allocator", "adaptive", "--share", curves / "sensitivity.json")
+    found = secateur(*request, *shares)
+    assert found.code == 0, found.err
+    if kind == "element":
+        gone = masks_of(sc.load(tmp_path / "out")).sparsity
+        free = [name for name in gone if gone[name] < 0.99]
+        ratios = [gone[name] / record["shares"][name] for name in free if gone[name]]
+        assert max(ratios) == pytest.approx(min(ratios), rel=0.05)
+    refused = secateur(*request, "--allocator", "adaptive", "--share", curves / "levels.json")
+    assert refused.code == 2
+    assert "holds no shares" in refused.err

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from calling import secateur
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 import secateur as sc
 from secateur.data import ImageSet
 from secateur.sparse import (
-    WEIGHT_ALLOCATORS,
     WEIGHT_CRITERIA,
     Pattern,
     apply_masks_,
@@ -21,10 +21,10 @@ from secateur.sparse import (
     keeping,
     masks_of,
     prunable_weights,
+    select,
     sparsity,
     verify_masks,
 )
-from secateur.sparse import select
 from secateur.sparse.layout import layout_of
 from secateur.spec import BudgetError, PlanError, ScoreError, SecateurError, SelectorError, StoreError
 from secateur.train import TrainConfig, fit
@@ -138,7 +138,13 @@ def test_a_transposed_convolution_has_its_inputs_first() -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("5:4", "N <= M|N < M"), ("4:4", "N < M"), ("0:4", "1 <= N"), ("block:0x2", "at least one row"), ("block:2", "expected element")],
+    [
+        ("5:4", "N <= M|N < M"),
+        ("4:4", "N < M"),
+        ("0:4", "1 <= N"),
+        ("block:0x2", "at least one row"),
+        ("block:2", "expected element"),
+    ],
 )
 def test_patterns_that_make_no_sense_are_refused(text: str, says: str) -> None:
     with pytest.raises(SelectorError, match=says):
@@ -397,7 +403,57 @@ def test_every_criterion_prunes_every_kind_of_layer(criterion: str) -> None:
     assert sum(int((~mask).sum()) for mask in masked.values()) == round(0.5 * pruned)
 
 
-def test_every_allocator_has_a_test() -> None:
-    assert set(dict(WEIGHT_ALLOCATORS.describe())) == {
-        "adaptive", "erk", "fixed", "global", "row", "sigma", "threshold", "uniform",
-    }  # fmt: skip
+# Methods that also change the weights that stay.
+
+
+def error_of(result: sc.PruneResult, model: nn.Module, x: Tensor) -> float:
+    with torch.no_grad():
+        return float((result.model.eval()(x) - model(x)).square().mean())
+
+
+@pytest.mark.parametrize("pattern", ["element", "2:4"])
+@pytest.mark.parametrize("method", [{"recover": "second-order"}, {"criterion": "sparsegpt"}, {"criterion": "obc"}])
+def test_new_values_of_what_stays_make_up_for_what_goes(method: dict[str, str], pattern: str, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)).eval()
+    x = torch.randn(64, 1, 1, 8).expand(64, 1, 8, 8) + 0.1 * torch.randn(64, 1, 8, 8)
+    request = {"granularity": pattern, "budget": share_of(pattern), "data": [x]}
+    plain, updated = sc.prune(model, x[:2], **request), sc.prune(model, x[:2], **request, **method)
+    assert updated.verification is not None
+    assert updated.verification.ok
+    assert updated.after["sparsity"] == pytest.approx(plain.after["sparsity"], abs=1e-3)
+    assert error_of(updated, model, x) < 0.5 * error_of(plain, model, x)
+    updated.save(tmp_path / "saved")
+    loaded = sc.load(tmp_path / "saved", nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)))
+    assert sparsity(loaded) == updated.after["sparsity"]
+    assert torch.equal(loaded(x), updated.model.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"recover": "second-order"}, "looks at data"),
+        ({"recover": "magic"}, "unknown recover"),
+        ({"recover": "second-order", "criterion": "wanda"}, "drop the criterion"),
+        ({"criterion": "sparsegpt", "allocator": "global", "data": [IMAGE]}, "only second-order weighs layers"),
+        ({"recover": "second-order", "granularity": "row", "data": [IMAGE]}, "element and N:M"),
+        ({"recover": "second-order", "granularity": (), "budget": {"channels": 0.5}}, "single weights"),
+    ],
+)
+def test_bad_requests_for_new_values_are_refused(options: dict[str, object], says: str) -> None:
+    with pytest.raises(SecateurError, match=says):
+        sc.prune(network(), IMAGE, **{"granularity": "element", "budget": {"sparsity": 0.5}, **options})  # type: ignore[arg-type]
+
+
+def test_the_command_line_prunes_with_new_values_and_verifies(tmp_path: Path) -> None:
+    base, out = tmp_path / "base", tmp_path / "out"
+    assert secateur("train", "lenet300", "--data", "digits", "--max-steps", 2, "--out", base).code == 0
+    request = ("prune", base, "--data", "digits", "--calibration", 32, "--granularity", "element", "--json")
+    found = secateur(*request, "--budget", "sparsity=0.5", "--criterion", "sparsegpt", "--out", out)
+    assert found.code == 0, found.err
+    assert found.record["after"]["sparsity"] == pytest.approx(0.5, abs=1e-4)
+    checked = secateur("verify", out, "--original", base, "--json")
+    assert (checked.code, checked.record["sparsity"]) == (0, found.record["after"]["sparsity"])
+    assert not checked.record["weights_equal"]
+    plain = secateur(*request, "--budget", "sparsity=0.5", "--out", out)
+    assert plain.code == 0
+    assert secateur("verify", out, "--original", base, "--json").record["weights_equal"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -76,3 +78,13 @@ def test_first_and_last_layers_are_kept_by_choice():
     result = sc.prune(model, inputs, budget={"params": 0.5}, ignore=("first", "last"))
     assert (result.model.conv1.out_channels, result.model.fc3.in_features) == (6, 84)
     assert result.model.fc1.out_features < 120
+
+
+@pytest.mark.parametrize(("schedule", "shares"), [("linear", [0.3, 0.6, 0.9]), ("geometric", [0.5358, 0.7846, 0.9])])
+def test_single_weights_go_in_steps_and_stay_gone(schedule, shares):
+    model, inputs = build_model("lenet300").eval(), example_inputs("lenet300")
+    config = sc.PruneConfig(granularity="element", allocator="global", criterion="random")
+    results = prune_in_steps(model, inputs, budget={"sparsity": 0.9}, steps=3, schedule=schedule, config=config)
+    assert [result.after["sparsity"] for result in results] == pytest.approx(shares, abs=1e-4)
+    for earlier, later in pairwise(results):
+        assert not any((later.masks.kept[name] & ~kept).any() for name, kept in earlier.masks.kept.items())

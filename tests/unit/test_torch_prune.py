@@ -71,15 +71,12 @@ def test_random_unstructured_removes_as_many(models: tuple[LeNet, LeNet]) -> Non
     assert int(masks["conv1.weight"].sum()) == int(read_masks(theirs)["conv1.weight"].sum())
 
 
-def test_ln_structured(models: tuple[LeNet, LeNet]) -> None:
+@pytest.mark.parametrize("order", [1, 2])
+def test_ln_structured(models: tuple[LeNet, LeNet], order: int) -> None:
     theirs, own = models
-    torch_prune.ln_structured(theirs.conv2, name="weight", amount=0.5, n=2, dim=0)
-    masks = ours(own, granularity="row", targets=["conv2"], budget={"sparsity": 0.5}, criterion=squared)
+    torch_prune.ln_structured(theirs.conv2, name="weight", amount=0.5, n=order, dim=0)
+    masks = ours(own, granularity="row", targets=["conv2"], budget={"sparsity": 0.5}, criterion=f"l{order}")
     assert same(masks, read_masks(theirs))
-
-
-def squared(question: object) -> dict[str, Tensor]:
-    return {name: weight**2 for name, weight in question.weights.items()}  # type: ignore[attr-defined]
 
 
 def test_global_unstructured(models: tuple[LeNet, LeNet]) -> None:
@@ -105,9 +102,7 @@ def test_iterated(models: tuple[LeNet, LeNet]) -> None:
     torch_prune.l1_unstructured(theirs.conv1, name="weight", amount=0.2)
     torch_prune.ln_structured(theirs.conv1, name="weight", amount=0.5, n=2, dim=0)
     first = sc.prune(own, IMAGE, granularity="element", targets=["conv1"], budget={"sparsity": 0.2})
-    second = sc.prune(
-        first.model, IMAGE, granularity="row", allocator="fixed", shares={"conv1": 0.5}, criterion=squared
-    )
+    second = sc.prune(first.model, IMAGE, granularity="row", allocator="fixed", shares={"conv1": 0.5}, criterion="l2")
     assert same(as_tensors(second.masks), read_masks(theirs))
 
 
@@ -169,7 +164,7 @@ def test_masks_are_written_as_theirs(models: tuple[LeNet, LeNet]) -> None:
     write_masks_(theirs, as_tensors(result.masks))
     assert same(as_tensors(result.masks), read_masks(theirs))
     assert torch.equal(theirs(IMAGE), result.model(IMAGE))
-    assert isinstance(theirs.conv1._forward_pre_hooks[next(iter(theirs.conv1._forward_pre_hooks))], torch_prune.CustomFromMask)
+    assert all(torch_prune.is_pruned(layer) for layer in theirs.children())
 
 
 def test_channels_of_zeros_leave_for_good(models: tuple[LeNet, LeNet]) -> None:
@@ -214,7 +209,7 @@ def test_what_a_norm_over_channels_would_notice_stays() -> None:
 def test_a_broken_state_dict_names_its_tensor() -> None:
     from secateur.models.weights import made_permanent
 
-    with pytest.raises(ModelError, match="a.weight_orig"):
+    with pytest.raises(ModelError, match=r"a\.weight_orig"):
         made_permanent({"a.weight_orig": torch.ones(2, 2), "a.weight_mask": torch.ones(3)})
     plain, masks = made_permanent({"a.weight_orig": torch.ones(2), "a.weight_mask": torch.tensor([0.0, 1.0])})
     assert plain["a.weight"].tolist() == [0, 1]

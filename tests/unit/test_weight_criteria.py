@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import secateur as sc
 from secateur.data import ImageSet
+from secateur.score.gradients import batches
 from secateur.sparse import WEIGHT_CRITERIA, Allotment, Movement, Pattern, WeightQuestion, as_tensors
 from secateur.sparse.allocation import WEIGHT_ALLOCATORS
 from secateur.sparse.layout import layout_of
 from secateur.sparse.masks import layouts, prunable_weights
 from secateur.sparse.measuring import measure_weights
-from secateur.score.gradients import batches
 from secateur.train import TrainConfig, fit
 
 
@@ -49,7 +49,9 @@ def scored(name: str, model: nn.Module, data: list[tuple[Tensor, Tensor]], spars
     needs = frozenset(getattr(criterion, "needs", ()))
     read = tuple(batches(data))
     found = measure_weights(model, weights, read, needs) if needs - {"batches"} else None
-    question = WeightQuestion(model, (data[0][0],), weights, layouts(model), read, sparsity, 0, found)
+    question = WeightQuestion(
+        model, (data[0][0],), weights, layouts(model), read, sparsity, 0, Pattern("element"), found
+    )
     return dict(criterion(question))
 
 

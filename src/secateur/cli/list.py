@@ -23,9 +23,9 @@ class Options(Common):
 
 def _criteria() -> Lines:
     from secateur.score import CRITERIA
-    from secateur.sparse import WEIGHT_CRITERIA
+    from secateur.sparse import UPDATING, WEIGHT_CRITERIA
 
-    return _of_both(CRITERIA.describe(), WEIGHT_CRITERIA.describe())
+    return _of_both(CRITERIA.describe(), [*WEIGHT_CRITERIA.describe(), *UPDATING.items()])
 
 
 def _allocators() -> Lines:

@@ -21,8 +21,8 @@ from secateur.models import (
     load_weights,
     natural_input_shape,
 )
-from secateur.spec import DataError, ModelError, SecateurError, StoreError
 from secateur.sparse.torch_prune import take_over_masks
+from secateur.spec import DataError, ModelError, SecateurError, StoreError
 from secateur.store import SAFE_SOURCES, read_source
 from secateur.train.outputs import logits_of
 

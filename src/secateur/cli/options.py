@@ -64,14 +64,18 @@ class CutOptions(Common):
     """How much goes, and how that is decided."""
 
     budget: Annotated[
-        list[str], Option(metavar="UNIT=VALUE", help="What the result may cost, e.g. macs=0.5; of single weights sparsity=0.9.")
+        list[str],
+        Option(metavar="UNIT=VALUE", help="What the result may cost, e.g. macs=0.5 or sparsity=0.9."),
     ] = field(default_factory=list)
     criterion: Annotated[str, Option(help="How channels are scored (secateur list criteria).")] = "l2"
     allocator: Annotated[str, Option(help="How the budget is spread (secateur list allocators).")] = "uniform"
     merge: Annotated[str, Option(help="How coupled layers agree: score, and, or.")] = "score"
     share: Annotated[
         list[str],
-        Option(metavar="NAME=SHARE", help="What a layer gives, for --allocator adaptive (of weights also fixed, threshold, sigma); or `spectral`."),
+        Option(
+            metavar="NAME=SHARE",
+            help="What a layer gives, for --allocator adaptive and some others; or `spectral`, or sensitivity.json.",
+        ),
     ] = field(default_factory=list)
     round_to: Annotated[int, Option(help="Kept counts are multiples of this.")] = 1
     profile: Annotated[
@@ -91,12 +95,15 @@ class CutOptions(Common):
     targets: Annotated[list[str], Option(metavar="SELECTOR", help="Cut these alone; may be repeated.")] = field(
         default_factory=list
     )
+    recover: Annotated[
+        str | None, Option(help="Of single weights: second-order, which gives those that stay new values, too.")
+    ] = None
     granularity: Annotated[
         list[str],
         Option(
             metavar="KIND",
-            help="Cut these kinds alone: channels, heads, head_width, blocks, ...; repeatable. Or single weights, which "
-            "become zero: element, 2:4 (any N:M), block:4x1 (any RxC), kernel, row, column.",
+            help="Cut these kinds alone: channels, heads, head_width, blocks, ...; repeatable. Or single weights, "
+            "which become zero: element, 2:4 (any N:M), block:4x1 (any RxC), kernel, row, column.",
         ),
     ] = field(default_factory=list)
 

@@ -19,7 +19,9 @@ def curves_svg(curves: Mapping[str, Curve], *, title: str, across: str, up: str)
     lines = [_line(curve, low, high, REST) for curve in list(curves.values())[len(COLOURS) :]]
     named = list(zip(curves.items(), COLOURS, strict=False))
     lines += [_line(curve, low, high, colour) for (_, curve), colour in named]
-    names = [_text(WIDTH - RIGHT + 15, TOP + 18 * row, name, colour) for row, ((name, _), colour) in enumerate(named, 1)]
+    names = [
+        _text(WIDTH - RIGHT + 15, TOP + 18 * row, name, colour) for row, ((name, _), colour) in enumerate(named, 1)
+    ]
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif" '

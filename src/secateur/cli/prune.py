@@ -89,10 +89,12 @@ def run(options: Options) -> Outcome:
 def _calibration(target: Target, options: Options, device: torch.device) -> Iterator[Any] | None:
     """Batches of training images, for a criterion that looks at data."""
     from secateur.score import CRITERIA
-    from secateur.sparse import WEIGHT_CRITERIA, Pattern
+    from secateur.sparse import UPDATING, WEIGHT_CRITERIA, Pattern
 
-    known = WEIGHT_CRITERIA if any(Pattern.means(kind) for kind in options.granularity) else CRITERIA
-    if options.data is None or not getattr(known.get(options.criterion), "needs", ()):
+    single_weights = any(Pattern.means(kind) for kind in options.granularity)
+    known = WEIGHT_CRITERIA if single_weights else CRITERIA
+    updates = single_weights and (options.recover is not None or options.criterion in UPDATING)
+    if options.data is None or not (updates or getattr(known.get(options.criterion), "needs", ())):
         return None
     images = target.images(replace(options, limit=None), "train").subset(options.calibration, options.seed)
     return images.batches(CALIBRATION_BATCH, device=device)
@@ -105,12 +107,27 @@ def _shares(given: Sequence[str]) -> Mapping[str, float] | str | None:
         return "spectral" if given else None
     shares: dict[str, float] = {}
     for text in given:
+        if text.endswith(".json"):
+            shares |= _shares_of_curves(Path(text))
+            continue
         name, _, share = text.rpartition("=")
         try:
             shares[name] = float(share)
         except ValueError as error:
             raise BudgetError(f"cannot read share {text!r}: it is NAME=SHARE, for example layer1=0.5") from error
     return shares
+
+
+def _shares_of_curves(path: Path) -> dict[str, float]:
+    """What `secateur sensitivity` told may go."""
+    import json
+
+    from secateur.spec import BudgetError
+
+    try:
+        return {str(name): float(share) for name, share in json.loads(path.read_text())["shares"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BudgetError(f"{path} holds no shares of secateur sensitivity: {error}") from error
 
 
 def _pruned(opened: Opened, options: Options, data: ImageSet | None, calibration: Iterator[Any] | None) -> PruneResult:
@@ -129,6 +146,7 @@ def _pruned(opened: Opened, options: Options, data: ImageSet | None, calibration
         granularity=tuple(options.granularity),
         schema=options.schema,
         tie=options.tie,
+        recover=options.recover,
         seed=options.seed,
     )
 

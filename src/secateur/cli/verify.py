@@ -31,7 +31,7 @@ class Options(ModelOptions):
 def run(options: Options) -> Outcome:
     """Check that a saved folder is what it says. Given the --original, the cut is made and proved again."""
     from secateur.cli.opening import look_up
-    from secateur.sparse import masks_of, sparsity
+    from secateur.sparse import UPDATING, masks_of, sparsity
     from secateur.spec import StoreError
     from secateur.store import history_of, read_run
 
@@ -53,7 +53,9 @@ def run(options: Options) -> Outcome:
         factory = options.factory if Path(options.original).is_dir() else None
         original = look_up(replace(options, model=options.original, factory=factory))
         proof, same = _replayed(original, opened.model, plans)
-        retrained = read_run(target.folder).verb != "prune"
+        masks = masks_of(opened.model)
+        updated = masks is not None and masks.made_by.get("criterion") in UPDATING
+        retrained = updated or read_run(target.folder).verb != "prune"
         ok = ok and proof.ok and (same or retrained)
         record |= {"verification": as_record(proof), "weights_equal": same}
         lines.append(f"cut again: differs from the reference by {proof.relative_diff:.1e} of the output's scale")
@@ -102,4 +104,4 @@ def _replayed(original: Target, saved: nn.Module, plans: tuple[Plan, ...]) -> tu
 
 
 def _changed(*, retrained: bool) -> str:
-    return "changed by training since" if retrained else "NOT those of the cut"
+    return "changed since, by training or by what pruned them" if retrained else "NOT those of the cut"

@@ -21,8 +21,9 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     """Copy the tensors of a `.safetensors` file into the model; returns the masks that the file held.
 
     A prefix `module.` on all names is dropped; tensors that the model ties to another need not be in the file. What
-    torch.nn.utils.prune wrote (`weight_orig` with `weight_mask`) becomes the weight with its zeros. Raises ModelError that lists every name and shape that does not fit, or names the tensors with NaN or infinite values; the
-    model is then unchanged.
+    torch.nn.utils.prune wrote (`weight_orig` with `weight_mask`) becomes the weight with its zeros. Raises ModelError
+    that lists every name and shape that does not fit, or names the tensors with NaN or infinite values; the model is
+    then unchanged.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -15,8 +15,10 @@ from secateur.sparse.masks import (
 from secateur.sparse.pattern import Pattern
 from secateur.sparse.proof import verify_masks
 from secateur.sparse.pruning import PrunedWeights, WeightConfig, prune_weights
+from secateur.sparse.updating import UPDATING
 
 __all__ = [
+    "UPDATING",
     "WEIGHT_ALLOCATORS",
     "WEIGHT_CRITERIA",
     "Allotment",

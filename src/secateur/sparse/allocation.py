@@ -109,9 +109,7 @@ def _under_one_threshold(given: Allotment, scores: Mapping[str, Tensor]) -> Coun
 def _capped(given: Allotment, name: str) -> Tensor:
     """The scores, with infinity at the highest ones that have to stay."""
     scores, stay = given.scores[name], given.weights[name].numel() - given.limits[name]
-    (others,) = (
-        keep_highest([-scores], stay) if given.single else keep_heaviest([-scores], [given.sizes(name)], stay)
-    )
+    (others,) = keep_highest([-scores], stay) if given.single else keep_heaviest([-scores], [given.sizes(name)], stay)
     return scores.masked_fill(~others, torch.inf)
 
 

@@ -41,21 +41,31 @@ def make_masks(
     """Masks of the weights' shapes, False at the lowest scores.
 
     scores: of the weights' shapes. gone: True at weights that are removed already; they go first, and of what leaves as
-    a whole, what holds no other weights does. Single weights go in exactly the number asked for; of what leaves as a whole, the
-    fewest that make up that number. Raises ScoreError for scores that are NaN, BudgetError for more than may go.
+    a whole, what holds no other weights does. Single weights go in exactly the number asked for; of what leaves as a
+    whole, the fewest that make up that number. Raises ScoreError for scores that are NaN, BudgetError for more than may
+    go.
     """
     for name, values in scores.items():
         if bool(values.isnan().any()):
-            raise ScoreError(f"the scores of {name!r} hold NaN, which has no place in an order; look for broken weights")
+            raise ScoreError(
+                f"the scores of {name!r} hold NaN, which has no place in an order; look for broken weights"
+            )
     gone = gone or {}
     if request.pattern.keep_per_group is not None:
-        first = {name: score.masked_fill(gone[name], -torch.inf) if name in gone else score for name, score in scores.items()}
+        first = {**scores, **{name: scores[name].masked_fill(there, -torch.inf) for name, there in gone.items()}}
         masks = {name: request.pattern.keep_in_groups(first[name], layouts[name]) for name in scores}
     else:
         units = {name: _unit_scores(score, gone.get(name), layouts[name], request) for name, score in scores.items()}
         kept = _kept_units(units, request.allocator(_allotment(units, weights, layouts, request)), layouts, request)
         masks = {name: request.pattern.spread(kept[name], layouts[name]) for name in kept}
     return {name: mask & ~gone[name] if name in gone else mask for name, mask in masks.items()}
+
+
+def shares_of(weights: Tensors, layouts: Mapping[str, Layout], request: Request) -> dict[str, float]:
+    """What the allocator takes of each parameter; for allocators that read no scores but magnitudes."""
+    units = {name: request.pattern.unit_scores(weight.abs(), layouts[name]) for name, weight in weights.items()}
+    counts = request.allocator(_allotment(units, weights, layouts, request))
+    return {name: counts[name] / weight.numel() for name, weight in weights.items()}
 
 
 def _unit_scores(score: Tensor, gone: Tensor | None, layout: Layout, request: Request) -> Tensor:
@@ -72,8 +82,8 @@ def _allotment(units: Tensors, weights: Tensors, layouts: Mapping[str, Layout], 
     if remove > sum(limits.values()):
         raise BudgetError(
             f"budget sparsity={request.sparsity} cannot be met: of {sum(sizes.values()):,} weights "
-            f"{sum(limits.values()):,} may go, as each parameter keeps {request.min_keep} or more; the nearest possible "
-            f"is sparsity={sum(limits.values()) / sum(sizes.values()):.6g}"
+            f"{sum(limits.values()):,} may go, as each parameter keeps {request.min_keep} or more; the nearest "
+            f"possible is sparsity={sum(limits.values()) / sum(sizes.values()):.6g}"
         )
     chosen = {name: weights[name] for name in units}
     return Allotment(chosen, units, layouts, request.pattern, limits, remove, request.shares)
@@ -87,9 +97,7 @@ def _limit(layout: Layout, request: Request) -> int:
     return min(total - floor, int(request.max_remove_ratio * total + 1e-9))
 
 
-def _kept_units(
-    units: Tensors, counts: Counts, layouts: Mapping[str, Layout], request: Request
-) -> dict[str, Tensor]:
+def _kept_units(units: Tensors, counts: Counts, layouts: Mapping[str, Layout], request: Request) -> dict[str, Tensor]:
     if all(request.pattern.block(layouts[name]) == (1, 1) for name in units):
         return {name: _single(units[name], counts[name], in_rows=request.in_rows) for name in units}
     going = {name: _whole(units[name], request.pattern.unit_sizes(layouts[name]), counts[name]) for name in units}

@@ -75,6 +75,11 @@ class Pattern:
         """(N, M) for N:M, else None."""
         return self.sizes if self.kind == "n:m" else None
 
+    @property
+    def leaves_single(self) -> bool:
+        """Whether weights leave one by one, and not in blocks."""
+        return self.kind in ("element", "n:m")
+
     def block(self, layout: Layout) -> tuple[int, int]:
         """Rows and columns of the blocks that leave as a whole."""
         return {

@@ -19,6 +19,8 @@ from secateur.sparse.masks import apply_masks_, as_tensors, layouts, masks_of, p
 from secateur.sparse.measuring import measure_weights
 from secateur.sparse.pattern import Pattern
 from secateur.sparse.proof import verify_masks
+from secateur.sparse.reconstruction import Reconstructed
+from secateur.sparse.updating import UPDATING, pruned_and_updated
 from secateur.spec import BudgetError, ElementMasks, ScoreError, Verification
 from secateur.structure import clone_with
 from secateur.structure.capture import Inputs, private_copy
@@ -65,28 +67,52 @@ def prune_weights(
     sparsity: share of the weights that are pruned (targets, less what is ignored) that goes, in [0, 1): single weights
     in exactly `round(sparsity * count)`, of what leaves as a whole the fewest that make up that number. None for N:M,
     which says it itself, and for allocators whose shares do.
-    Weights that an earlier pruning of the model removed stay removed, and count as what goes one by one. Raises BudgetError for a sparsity that
-    cannot be met, ScoreError for weights that are not finite or a criterion without its data, SelectorError for a
-    selector that matches nothing.
+    Weights that an earlier pruning of the model removed stay removed, and count as what goes one by one. Raises
+    BudgetError for a sparsity that cannot be met, ScoreError for weights that are not finite or a criterion without its
+    data, SelectorError for a selector that matches nothing.
     """
     weights = prunable_weights(model, ignore=config.ignore, targets=config.targets)
     if not weights:
         raise BudgetError(f"no weight of {type(model).__name__} is left to prune; ignore less, or name other targets")
-    request = _request(model, weights, sparsity, config)
-    places = layouts(model)
-    scores = score_weights(model, inputs, config, data, sparsity=sparsity)
-    detached = {name: weights[name].detach() for name in scores}
+    request, places = _request(model, weights, sparsity, config), layouts(model)
+    values = {name: weight.detach() for name, weight in weights.items()}
+    _demand_finite(values)
+    if config.criterion in UPDATING:
+        method = str(config.criterion)
+        found = pruned_and_updated(model, data, values, places, request, method=method, seed=config.seed)
+    else:
+        found = _by_scores(model, inputs, values, places, data, request, config)
     before = as_tensors(masks_of(model))
-    gone = {name: ~before[name] for name in scores if name in before}
-    masks = make_masks(scores, detached, {name: places[name] for name in scores}, request, gone)
-    sparse = apply_masks_(clone_with(model, lambda tensor: tensor.detach().clone()), masks)
-    masks = {**before, **masks}
-    record = ElementMasks(
-        str(config.pattern), {name: kept.cpu().numpy() for name, kept in masks.items()}, _made_by(config, sparsity)
-    )
+    sparse = clone_with(model, lambda tensor: tensor.detach().clone())
+    sparse.load_state_dict(found.weights, strict=False)
+    masks = {**before, **{name: kept & before[name] if name in before else kept for name, kept in found.masks.items()}}
+    apply_masks_(sparse, masks)
+    arrays = {name: kept.cpu().numpy() for name, kept in masks.items()}
+    record = ElementMasks(str(config.pattern), arrays, _made_by(config, sparsity))
     remember_masks(sparse, record)
     proof = verify_masks(model, sparse, masks, inputs) if verify else None
-    return PrunedWeights(sparse, record, proof, (*_without_scores(weights, scores), *_with_tails(scores, places, config)))
+    notes = (*found.notes, *_with_tails(found.masks, places, config))
+    return PrunedWeights(sparse, record, proof, notes)
+
+
+def _by_scores(
+    model: nn.Module,
+    inputs: Inputs,
+    values: Mapping[str, Tensor],
+    places: Mapping[str, Layout],
+    data: Iterable[Any] | None,
+    request: Request,
+    config: WeightConfig,
+) -> Reconstructed:
+    """The lowest scores go; what stays keeps its value."""
+    scores = score_weights(model, inputs, config, data, sparsity=request.sparsity)
+    before = as_tensors(masks_of(model))
+    gone = {name: ~before[name] for name in scores if name in before}
+    own = {name: places[name] for name in scores}
+    masks = make_masks(scores, {name: values[name] for name in scores}, own, request, gone)
+    whole = [name for name in values if name not in scores]
+    notes = (f"the criterion does not apply to {', '.join(whole)}: left whole",) if whole else ()
+    return Reconstructed(masks, {}, notes)
 
 
 def _made_by(config: WeightConfig, sparsity: float | None) -> dict[str, str | float | None]:
@@ -113,7 +139,7 @@ def _request(
         raise BudgetError(
             f"min_keep={config.min_keep}, max_remove_ratio={config.max_remove_ratio}: expected at least 1, and 0 to 1"
         )
-    in_rows = allocator is row or (allocator is uniform and getattr(_criterion(config), "in_rows", False))
+    in_rows = allocator is row or (allocator is uniform and _compares_in_rows(config))
     return Request(
         config.pattern,
         sparsity,
@@ -142,9 +168,7 @@ def _demand_one_budget(sparsity: float | None, config: WeightConfig, *, says_its
         raise BudgetError("no budget given; name one, for example sparsity=0.9")
 
 
-def _shares(
-    model: nn.Module, weights: Mapping[str, nn.Parameter], given: Mapping[str, float]
-) -> dict[str, float]:
+def _shares(model: nn.Module, weights: Mapping[str, nn.Parameter], given: Mapping[str, float]) -> dict[str, float]:
     """By parameter; raises SelectorError for a name that matches none, BudgetError for what is no share."""
     found: dict[str, float] = {}
     for selector, share in given.items():
@@ -155,6 +179,10 @@ def _shares(
 
 
 # Scores.
+
+
+def _compares_in_rows(config: WeightConfig) -> bool:
+    return config.criterion not in UPDATING and getattr(_criterion(config), "in_rows", False)
 
 
 def _criterion(config: WeightConfig) -> WeightCriterion:
@@ -185,7 +213,9 @@ def score_weights(
     found = measure_weights(copy, values, read, needed) if needed - {"batches"} else None
     aim = 0.5 if sparsity is None else sparsity
     with torch.random.fork_rng(), torch.no_grad():
-        made = criterion(WeightQuestion(copy, inputs, values, layouts(model), read, aim, config.seed, found))
+        made = criterion(
+            WeightQuestion(copy, inputs, values, layouts(model), read, aim, config.seed, config.pattern, found)
+        )
     if not made:
         raise ScoreError(f"criterion {name!r} scores no weight of {type(model).__name__}; choose another")
     return _of_one_type(made)
@@ -207,11 +237,6 @@ def _of_one_type(made: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 # What was done otherwise than one might expect.
-
-
-def _without_scores(weights: Mapping[str, Any], scores: Mapping[str, Any]) -> list[str]:
-    whole = [name for name in weights if name not in scores]
-    return [f"the criterion does not apply to {', '.join(whole)}: left whole"] if whole else []
 
 
 def _with_tails(scores: Mapping[str, Any], places: Mapping[str, Layout], config: WeightConfig) -> list[str]:

@@ -106,7 +106,7 @@ def keep_in_rows(scores_RC: Tensor, remove: int) -> Tensor:
 def keep_n_of_m(scores_GM: Tensor, keep: int) -> Tensor:
     """Mask of the same shape, True at the `keep` highest scores of the last dimension."""
     order = scores_GM.argsort(dim=-1, descending=True, stable=True)
-    return torch.zeros_like(scores_GM, dtype=torch.bool).scatter(-1, order[..., :keep], True)  # noqa: FBT003
+    return torch.zeros_like(scores_GM, dtype=torch.bool).scatter(-1, order[..., :keep], True)
 
 
 def _flat(part: Tensor) -> Floats:
@@ -122,7 +122,7 @@ def _kth(parts: Sequence[Floats], count: int) -> tuple[float, int, int]:
     below = 0
     while inside is None:
         low, high = _bracket(parts, total, count, margin)
-        below, found = _between(parts, total, low, high)
+        below, found = _between(parts, low, high)
         if below < count <= below + len(found):
             inside = found
         elif below >= count:  # at the lower end or under it
@@ -160,7 +160,7 @@ def _pieces(parts: Sequence[Floats]) -> Iterator[Floats]:
             yield part[start : start + PIECE]
 
 
-def _between(parts: Sequence[Floats], total: int, low: float, high: float) -> tuple[int, Floats]:
+def _between(parts: Sequence[Floats], low: float, high: float) -> tuple[int, Floats]:
     """How many scores are at most `low`, and those that lie strictly between the two."""
     kind = parts[0].dtype.type
     at_most_low, under_high = np.empty((2, PIECE), dtype=bool)
@@ -172,7 +172,7 @@ def _between(parts: Sequence[Floats], total: int, low: float, high: float) -> tu
         below += np.count_nonzero(first)
         np.not_equal(first, second, out=second)
         found.append(piece[np.flatnonzero(second)])
-    return below, np.concatenate(found)
+    return int(below), np.concatenate(found)
 
 
 def _count(parts: Sequence[Floats], value: float) -> tuple[int, int]:
@@ -180,4 +180,4 @@ def _count(parts: Sequence[Floats], value: float) -> tuple[int, int]:
     kind = parts[0].dtype.type
     lower = sum(np.count_nonzero(piece < kind(value)) for piece in _pieces(parts))
     equal = sum(np.count_nonzero(piece == kind(value)) for piece in _pieces(parts))
-    return lower, equal
+    return int(lower), int(equal)

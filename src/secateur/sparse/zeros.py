@@ -1,5 +1,4 @@
-"""Channels that are zero already: which indices of which axes can go for good without changing what the model computes.
-"""
+"""Channels that are zero already: which of them can go for good without changing what the model computes."""
 
 from __future__ import annotations
 

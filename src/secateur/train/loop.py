@@ -45,8 +45,8 @@ def fit(
     `checkpoint_dir`, a run that was interrupted goes on after the last whole epoch and ends with the same weights as
     one that was not. Batches that are not full are left out where there is a full one. The model ends in train mode,
     and the global random state is left as it was. Raises SecateurError at the first loss that is not finite,
-    ModelError where the model returns no class scores, StoreError for a checkpoint that does not fit, PlanError for masks
-    that do not.
+    ModelError where the model returns no class scores, StoreError for a checkpoint that does not fit, PlanError for
+    masks that do not.
     """
     run = _Run(model.to(config.device), data, config, after_step)
     folder = None if checkpoint_dir is None else Path(checkpoint_dir)

@@ -94,9 +94,7 @@ def _ones(leaf: Any) -> Any:
     return torch.ones_like(leaf, dtype=torch.float64) if floating else leaf
 
 
-def _flow(
-    model: nn.Module, state: Mapping[str, Tensor], kept: Mapping[str, Tensor], inputs: Any
-) -> dict[str, Tensor]:
+def _flow(model: nn.Module, state: Mapping[str, Tensor], kept: Mapping[str, Tensor], inputs: Any) -> dict[str, Tensor]:
     """Weight times derivative of the sum of all outputs."""
     masked = {name: (state[name] * mask).requires_grad_() for name, mask in kept.items()}
     args, kwargs = ((), inputs) if isinstance(inputs, dict) else (inputs, {})

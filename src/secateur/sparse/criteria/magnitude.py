@@ -18,15 +18,23 @@ def random(question: WeightQuestion) -> dict[str, Tensor]:
     return {name: torch.rand(weight.shape, generator=generator) for name, weight in question.weights.items()}
 
 
-@WEIGHT_CRITERIA.register("l2", "absolute weight: of single weights l1 and l2 are the same order")
-@WEIGHT_CRITERIA.register("l1", "absolute weight: of single weights l1 and l2 are the same order")
+@WEIGHT_CRITERIA.register("l1", "absolute weight, in blocks their sum; of single weights l1 and l2 are the same order")
 @WEIGHT_CRITERIA.register("magnitude", "absolute weight")
 def magnitude(question: WeightQuestion) -> dict[str, Tensor]:
     """Learning both Weights and Connections, 2015."""
     return {name: weight.abs() for name, weight in question.weights.items()}
 
 
-@WEIGHT_CRITERIA.register("lamp", "squared weight over the sum of those not smaller in its tensor; for allocator global")
+@WEIGHT_CRITERIA.register("l2", "absolute weight, in blocks the Euclidean norm; of single weights the same order as l1")
+def l2(question: WeightQuestion) -> dict[str, Tensor]:
+    """As `l1`, with squares where weights leave together."""
+    single = question.pattern.leaves_single
+    return {name: weight.abs() if single else weight.double() ** 2 for name, weight in question.weights.items()}
+
+
+@WEIGHT_CRITERIA.register(
+    "lamp", "squared weight over the sum of those not smaller in its tensor; for allocator global"
+)
 def lamp(question: WeightQuestion) -> dict[str, Tensor]:
     """Layer-adaptive Sparsity for the Magnitude-based Pruning, 2021, eq. 4. The order within a tensor is that of the
     magnitude; under one threshold for all, each tensor keeps at least one weight."""
@@ -40,7 +48,9 @@ def _lamp(squares: Tensor) -> Tensor:
     return torch.empty_like(score).scatter(0, order, score).reshape(squares.shape)
 
 
-@WEIGHT_CRITERIA.register("entropy", "how rare a weight's value is in its tensor: minus the logarithm of its bin's share")
+@WEIGHT_CRITERIA.register(
+    "entropy", "how rare a weight's value is in its tensor: minus the logarithm of its bin's share"
+)
 def entropy(question: WeightQuestion) -> dict[str, Tensor]:
     """What each weight adds to the entropy of its tensor's histogram (100 bins of equal width from the smallest to the
     largest weight): `-log(share of its bin)`, in nats. Common values go first; within a bin, small ones. KETI Pruner

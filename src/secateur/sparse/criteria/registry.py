@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from secateur.score.gradients import Batch
 from secateur.score.statistics import Statistics
 from secateur.sparse.layout import Layout
+from secateur.sparse.pattern import Pattern
 from secateur.spec import Registry, ScoreError
 from secateur.structure.capture import Inputs
 
@@ -34,6 +35,8 @@ class WeightQuestion:
     sparsity: float
     """Share of the weights that will go, for criteria that prune in rounds."""
     seed: int
+    pattern: Pattern
+    """Which weights leave together; the scores of a block are averaged."""
     statistics: Statistics | None = None
     """Sums over the data, of the kinds that the criterion needs."""
 

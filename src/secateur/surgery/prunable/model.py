@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ _OTHER_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._No
 
 
 def make_prunable(model: nn.Module) -> nn.Module:
-    """A copy of the model, weights included, whose convolutions, linear layers, lookup tables, attentions and norms can carry masks.
+    """A copy of the model, weights included, whose convolutions, linear layers, lookup tables, attentions and norms can
+    carry masks.
 
     Only exact `torch.nn` types change (`FORMS`); a subclass keeps the forward that somebody wrote for it. The keys of
     the state_dict stay the same, and so does what the model computes, until `apply_plan`.
@@ -65,7 +66,8 @@ def apply_plan(model: nn.Module, plan: Plan) -> tuple[str, ...]:
 def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Mask single weights, in place of any masks before; weights stay as they are, and training holds the masks.
 
-    masks: name of a parameter -> boolean tensor of its shape, False where the forward sees a zero.
+    masks: name of a parameter -> boolean tensor of its shape, False where the module's forward sees a zero. Code of the
+    model that reads the weight of a module past its forward sees the weight as it is.
     Returns the parameters that no prunable module carries: those of other types, and those that a fused kernel of torch
     may read past the masks. Raises PlanError, with the masks as they were, for masks that do not fit.
     """
@@ -77,13 +79,28 @@ def apply_masks(model: nn.Module, masks: Mapping[str, Tensor]) -> tuple[str, ...
                 "of that name has; make the masks from this model"
             )
     remove_masks(model)
-    carried = [name for name in masks if _carried(model, name) and _runs_own_forward(model, name)]
-    for name in carried:
+    bare: list[str] = []
+    for name, mask in masks.items():
+        holders = list(_holders(model, parameters[name]))
+        if all(_carried(model, shared) and _runs_own_forward(model, shared) for shared in holders):
+            _set_masks(model, holders, mask.to(parameters[name].device))
+        else:
+            bare.append(name)
+    return tuple(bare)
+
+
+def _holders(model: nn.Module, parameter: Tensor) -> Iterator[str]:
+    """All names of a parameter; several where modules share it."""
+    named = model.named_parameters(remove_duplicate=False)
+    return (name for name, other in named if other is parameter)
+
+
+def _set_masks(model: nn.Module, names: Iterable[str], mask: Tensor) -> None:
+    for name in names:
         path, _, leaf = name.rpartition(".")
         owner = model.get_submodule(path)
         if isinstance(owner, Prunable):
-            owner.set_mask(leaf, masks[name].to(parameters[name].device))
-    return tuple(name for name in masks if name not in carried)
+            owner.set_mask(leaf, mask)
 
 
 def remove_masks(model: nn.Module) -> None:
