@@ -182,7 +182,13 @@ def _missing(pair: Pair, ours: Running, theirs: Running, generator: torch.Genera
     name = pair.small.name
     mine, other = ours.shortcut(name), theirs.shortcut(name)
     found, dense = ours.side.shortcuts.get(name), theirs.side.shortcuts.get(name)
-    if mine is None or other is None or found is None or dense is None or (found.norm, found.scale) != (dense.norm, dense.scale):
+    if (
+        mine is None
+        or other is None
+        or found is None
+        or dense is None
+        or (found.norm, found.scale) != (dense.norm, dense.scale)
+    ):
         return torch.zeros_like(like_NRP)
     state = generator.get_state()
     mine_NRP = pair.small.outputs(mine, generator).flatten(1, 2).double()

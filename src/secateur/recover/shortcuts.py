@@ -86,7 +86,9 @@ def _followed(program: Program, number: int, readers: Mapping[int, list[Op]]) ->
         op = readers[number][0]
         if op.target in (aten.add.Tensor, aten.add_.Tensor):
             others = [read for read in op.reads if read != number]
-            plain = len(others) == 1 and not op.kwargs.get("alpha") and program.shapes[others[0]] == program.shapes[number]
+            plain = (
+                len(others) == 1 and not op.kwargs.get("alpha") and program.shapes[others[0]] == program.shapes[number]
+            )
             return Shortcut(others[0], norm, eps, scale) if plain else None
         if op.target is aten.native_batch_norm.default and norm is None and scale is None and op.args[5] is False:
             mean = op.args[3]

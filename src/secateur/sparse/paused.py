@@ -29,9 +29,7 @@ class _Stopped(Exception):
 class PausedForward:
     """One forward without gradients; `name` and `given` say which layer it is about to call, and with what."""
 
-    def __init__(
-        self, model: nn.Module, inputs: Inputs, around: AbstractContextManager[Any] | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs, around: AbstractContextManager[Any] | None = None) -> None:
         """around: entered in the forward's own thread."""
         self.name: str | None = None
         """None before the first call of a watched layer, and when the forward has come to its end."""
