@@ -1,7 +1,7 @@
 """Layers whose products can be written as one matrix product: what their weights read, and where a constant can go.
 
 Suffixes of shapes: N samples, P places of the output (positions of a map, tokens), G groups of a convolution, R
-outputs, O outputs of a group, D columns: the inputs of a group at every place of the kernel, and a constant 1 at the end.
+outputs, O outputs of a group, C columns (inputs of a group at every place of the kernel), D columns and a constant 1.
 """
 
 from __future__ import annotations

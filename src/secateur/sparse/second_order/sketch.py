@@ -65,7 +65,8 @@ def sketches(
                 with torch.enable_grad():
                     logits = class_scores(call_model(model, inputs)).float()
                 direction, missing = _direction(logits.detach().softmax(-1), wanted, generator)
-                made = torch.autograd.grad((direction * logits).sum(), [output for _, _, output in calls])
+                with torch.enable_grad():
+                    made = torch.autograd.grad((direction * logits).sum(), [output for _, _, output in calls])
                 yield Sketch(_gradients(layers, calls, made), missing)
 
 
