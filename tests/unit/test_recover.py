@@ -15,7 +15,7 @@ from secateur.recover import healed_scores, refit_
 from secateur.recover.refit import fit
 from secateur.recover.shortcuts import find_shortcuts
 from secateur.spec import Plan
-from secateur.structure.capture import capture_with_values
+from secateur.structure.capture import capture_with_values, normalise_inputs
 
 
 class Doubled(nn.Module):
@@ -109,7 +109,7 @@ def test_costs_are_those_of_a_fit_without_the_index() -> None:
 
 
 def test_a_residual_sum_is_found_behind_norms() -> None:
-    program = capture_with_values(build_model("resnet20").eval(), (example_inputs("resnet20"),))
+    program = capture_with_values(build_model("resnet20").eval(), normalise_inputs(example_inputs("resnet20")))
     found = find_shortcuts(program)
     assert found["layer1.0.conv2.weight"].norm == "layer1.0.bn2."
     assert "layer1.0.conv1.weight" not in found

@@ -96,10 +96,8 @@ def _price(fit: Fit, steps: list[int], number: int) -> float | None:
     if step == 0:
         return None
     saved = fit.saved(steps, number)
-    lost = (
-        knob.loss[step - 1] * sum(multiple for _, multiple in knob.axes) * (knob.levels[step] - knob.levels[step - 1])
-    )
-    return float(lost / saved) if saved > 0 else inf
+    indices = sum(multiple for _, multiple in knob.axes) * (knob.levels[step] - knob.levels[step - 1])
+    return float(knob.loss[step - 1] * indices / saved) if saved > 0 else inf
 
 
 @ALLOCATORS.register("adaptive", "each axis gives its share: from sensitivity curves, spectral entropy, or as given")

@@ -1,5 +1,5 @@
-"""Every layer of a smaller network fitted again, in the order of the forward: from what it reads now, it is to make what
-the dense network makes.
+"""Every layer of a smaller network fitted again, in the order of the forward: from what it reads now, it is to make
+what the dense network makes.
 
 Least squares per layer (Channel Pruning for Accelerating Very Deep Neural Networks, 2017, eq. 5), with what the smaller
 network reads on the one side and what the dense one makes on the other, so that each layer also makes up for what is
@@ -141,7 +141,7 @@ def _pair(name: str, small: Layer, dense: Layer, plan: Plan) -> Pair:
 
 
 def _fit_(pair: Pair, running: Sequence[tuple[Running, Running]], generator: torch.Generator, damping: float) -> None:
-    small, name = pair.small, pair.small.name
+    small = pair.small
     gram_GDD = cross_GDO = None
     count = 0
     for ours, theirs in running:
@@ -180,15 +180,8 @@ def _dense_outputs(pair: Pair, ours: Running, theirs: Running, generator: torch.
 def _missing(pair: Pair, ours: Running, theirs: Running, generator: torch.Generator, like_NRP: Tensor) -> Tensor:
     """What the smaller network's shortcut lacks, over what the layer's output is multiplied by on its way to it."""
     name = pair.small.name
-    mine, other = ours.shortcut(name), theirs.shortcut(name)
-    found, dense = ours.side.shortcuts.get(name), theirs.side.shortcuts.get(name)
-    if (
-        mine is None
-        or other is None
-        or found is None
-        or dense is None
-        or (found.norm, found.scale) != (dense.norm, dense.scale)
-    ):
+    mine, other, found = ours.shortcut(name), theirs.shortcut(name), ours.side.shortcuts.get(name)
+    if mine is None or other is None or found is None:
         return torch.zeros_like(like_NRP)
     state = generator.get_state()
     mine_NRP = pair.small.outputs(mine, generator).flatten(1, 2).double()

@@ -1,4 +1,4 @@
-"""What is added to a layer's output further on, so that the layer can make up for what is wrong with the rest of the sum.
+"""What is added to a layer's output further on, so that the layer can make up for what is wrong with the rest.
 
 In a residual block the last layer's output, scaled by a BatchNorm or a layer scale, is added to the shortcut. When the
 shortcut is off, because of what was cut before, the layer is fitted to what the sum lacks. The addition and its other
