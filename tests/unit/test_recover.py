@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import product
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -152,3 +154,36 @@ def within(structure: sc.Structure, share: float) -> list[dict[str, int]]:
     choices = product(*(range(1, structure.sizes[name] + 1) for name in names))
     found = [dict(zip(names, sizes, strict=True)) for sizes in choices]
     return [sizes for sizes in found if cost.at(sizes) <= share * full]
+
+
+def test_prune_selects_and_heals_in_one_call() -> None:
+    model, data = Doubled().eval(), [x for ((x,), _) in batches()]
+    wanted = model(data[0]).detach()
+    model.bn1.train()
+    asked = {"budget": {"channels": 0.75}, "criterion": "second-order", "allocator": "knapsack", "data": iter(data)}
+
+    def error(network: nn.Module) -> float:
+        return float((copy.deepcopy(network).eval()(data[0]).detach() - wanted).abs().max())
+
+    modes = [module.training for module in model.modules()]
+    result = sc.prune(model, data[0], recover="refit", evaluate=error, **asked)
+    assert result.verification is not None and result.verification.ok
+    assert result.after["accuracy"] < 0.2 * result.stages[0]["accuracy"]
+    assert "after the cut alone" in result.table()
+    assert result.run_record().stages == result.stages
+    assert [module.training for module in result.model.modules()] == modes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recover": "refit"}, "look at data"),
+        ({"criterion": "second-order"}, "look at data"),
+        ({"recover": "prayer", "data": []}, "expected refit"),
+        ({"recover": "refit", "data": []}, "no batch"),
+    ],
+    ids=["no data", "no data to score on", "unknown", "empty data"],
+)
+def test_bad_requests_say_what_is_wrong(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(sc.SecateurError, match=message):
+        sc.prune(Doubled(), torch.randn(1, 3, 8, 8), budget={"channels": 0.5}, **options)

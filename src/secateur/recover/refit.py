@@ -25,8 +25,9 @@ from secateur.recover.shortcuts import Keeping, Shortcut, find_shortcuts
 from secateur.score.gradients import Batch
 from secateur.sparse.paused import PausedForward, Pausing
 from secateur.sparse.second_order.layers import Layer, find_layers
-from secateur.spec import Plan
+from secateur.spec import Plan, ScoreError
 from secateur.structure.capture import Inputs, as_captured, capture_with_values
+from secateur.structure.modes import eval_mode
 from secateur.structure.program import Program
 from secateur.surgery.select import kept_entries
 from secateur.surgery.shrink import rescaled
@@ -95,7 +96,26 @@ def refit_(
     *,
     damping: float = DAMPING,
 ) -> list[str]:
-    """Fit the layers of the smaller network in place; both are in eval mode. Returns the weights that were fitted."""
+    """Fit the layers of the smaller network in place; returns the weights that were fitted, in their order.
+
+    plan: what the smaller network was cut by. data: calibration batches; labels are not read. Layers that no data
+    reaches, and weights that are no linear layer or convolution of their own, stay as they are. Raises ScoreError where
+    there is no batch.
+    """
+    if not data:
+        raise ScoreError("the data holds no batch; give a loader that yields at least one")
+    with eval_mode(small, dense):
+        return _refit_(small, dense, plan, data, generator, damping)
+
+
+def _refit_(
+    small: nn.Module,
+    dense: nn.Module,
+    plan: Plan,
+    data: Sequence[Batch],
+    generator: torch.Generator,
+    damping: float,
+) -> list[str]:
     sides = [Side.of(model, data[0][0]) for model in (small, dense)]
     pairs = _pairs(small, dense, plan, data[0][0])
     done: list[str] = []

@@ -26,6 +26,8 @@ from secateur.spec import Axis, Scores, Structure
 from secateur.spec.expr import axes_of, index_along
 from secateur.structure.capture import private_copy
 
+SECOND_ORDER = "second-order"
+"""Name of the criterion."""
 AT_ONCE = 1 / 64
 """Share of the indices left that go together where there are many."""
 
@@ -82,7 +84,7 @@ def healed_scores(
             values[axis.name] = _ordered(axis, readers, structure)
         else:
             skipped[axis.name] = "no layer reads it that could make up for it"
-    return Scores("second-order", values, skipped=skipped, seed=seed)
+    return Scores(SECOND_ORDER, values, skipped=skipped, seed=seed)
 
 
 def _readers(
