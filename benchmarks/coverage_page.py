@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from page import write_between_markers
 from soundness import ORIGINAL
 
-BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 QUIET = 1e-6
 """Where the cut moves the outputs by less, no difference can be seen in them."""
 HALF = 0.5
@@ -24,14 +24,7 @@ HANDLED = ("full", "partial")
 
 def write_page(page: Path, record: dict[str, Any]) -> None:
     """Put the summary and the tables between the page's markers."""
-    text = page.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not end:
-        raise SystemExit(f"{page} has no markers {BEGIN} ... {END}")
-    temporary = page.with_name(f".{page.name}.part")
-    temporary.write_text("\n".join([f"{head}{BEGIN}", *_lines(record), f"{END}{tail}"]))
-    temporary.replace(page)
+    write_between_markers(page, "table", "\n".join(_lines(record)))
 
 
 def _lines(record: dict[str, Any]) -> list[str]:

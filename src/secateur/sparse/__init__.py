@@ -15,6 +15,7 @@ from secateur.sparse.masks import (
 from secateur.sparse.pattern import Pattern
 from secateur.sparse.proof import verify_masks
 from secateur.sparse.pruning import PrunedWeights, WeightConfig, prune_weights
+from secateur.sparse.regrowing import Regrowing
 from secateur.sparse.updating import UPDATING
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Movement",
     "Pattern",
     "PrunedWeights",
+    "Regrowing",
     "WeightConfig",
     "WeightQuestion",
     "apply_masks_",
