@@ -117,7 +117,7 @@ def main() -> None:
     base = 100 * evaluate(dense, test)["accuracy"]
     print("dense", base, flush=True)
     result: dict[str, Any] = {"dense": base, "images": IMAGES, "seeds": SEEDS, "threads": options.threads}
-    for name in ("random", "magnitude", "second-order"):
+    for name in ("second-order", "magnitude", "random"):
         runs: list[dict[str, dict[str, float]]] = []
         for seed in SEEDS[:1] if options.hold_out or name == "magnitude" else SEEDS:
             made = (

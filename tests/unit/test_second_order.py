@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from itertools import combinations
 
 import pytest
@@ -12,8 +14,10 @@ import secateur as sc
 from secateur.sparse import Pattern
 from secateur.sparse.paused import PausedForward, Pausing
 from secateur.sparse.reconstruction import METHODS, Reconstructed, reconstruct
-from secateur.sparse.second_order import exact_obs, find_layers, refit, removal_costs, sweep
+from secateur.sparse.second_order import exact_obs, find_layers, refit, removal_costs, rounds, sweep
+from secateur.sparse.second_order.gauss_newton import gauss_newton_step
 from secateur.sparse.second_order.moments import measure_moments
+from secateur.sparse.second_order.sketch import divergence, sketches
 
 ELEMENT, TWO_OF_FOUR = Pattern("element"), Pattern("n:m", (2, 4))
 
@@ -221,6 +225,40 @@ def test_moments_are_those_of_a_plain_matrix_product(images: list[Tensor]) -> No
     found = measure_moments(model, layers, data, torch.Generator())["1.weight"][0, :-1, :-1]
     x = torch.cat(images).flatten(1).double()
     assert torch.allclose(found, x.T @ x / len(x), atol=1e-4)
+
+
+def test_sketches_are_the_gauss_newton_matrix_and_the_gradient_in_expectation() -> None:
+    torch.manual_seed(0)
+    model, reference = nn.Linear(3, 4).requires_grad_(False), nn.Linear(3, 4).requires_grad_(False)
+    x = torch.randn(40, 3) * torch.linspace(0.1, 8, 40)[:, None]  # the last are next to certain
+    layers = find_layers(model, (x,), ["weight"])
+    generator, drawn = torch.Generator().manual_seed(0), []
+    for _ in range(300):
+        drawn += list(sketches(model, reference, layers, [((x,), None)], generator))
+    gradients = torch.cat([sketch.gradients["weight"][:, :, :-1] for sketch in drawn])
+    missing = torch.cat([sketch.missing for sketch in drawn])
+    found, wanted = model(x).softmax(-1), reference(x).softmax(-1)
+    q = (found + wanted) / 2
+    squares = torch.einsum("no,ni->oi", q * (1 - q), x**2) / 40
+    assert torch.allclose(gradients.pow(2).mean(0), squares, rtol=0.1)
+    towards = torch.einsum("no,ni->oi", wanted - found, x) / 40
+    assert torch.allclose((gradients * missing[:, None, None]).mean(0), towards, atol=0.1 * float(towards.abs().max()))
+
+
+def test_whole_network_steps_help_and_those_that_harm_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 5))
+    data = [torch.randn(256, 12) for _ in range(4)]
+
+    def lost(step: Callable[..., dict[str, Tensor] | None]) -> float:
+        monkeypatch.setattr(rounds, "gauss_newton_step", step)
+        sparse = copy.deepcopy(model)
+        sparse.load_state_dict(applied(model, reconstruct(model, data, sparsity=0.7)))
+        return divergence(sparse, model, [((torch.cat(data),), None)])
+
+    without = lost(lambda *_: None)
+    assert lost(gauss_newton_step) < 0.95 * without
+    assert lost(lambda _, kept, __: {name: 10.0 * mask for name, mask in kept.items()}) == without
 
 
 # Layer by layer.

@@ -38,21 +38,26 @@ def _is_labels(value: Any) -> bool:
 
 def chunks(inputs: Inputs, labels: torch.Tensor | None) -> Iterator[Batch]:
     """The batch in parts of at most `CHUNK` samples."""
-    leaves = list(inputs.values()) if isinstance(inputs, dict) else list(inputs)
-    count = leaves[0].shape[0]
-    for start in range(0, count, CHUNK):
+    for start in range(0, sample_count(inputs), CHUNK):
+        rows = slice(start, start + CHUNK)
+        yield picked(inputs, rows), labels[rows] if labels is not None else None
 
-        def part(leaf: Any, start: int = start) -> Any:
-            return (
-                leaf[start : start + CHUNK] if isinstance(leaf, torch.Tensor) and leaf.shape[:1] == (count,) else leaf
-            )
 
-        own: Inputs = (
-            {key: part(value) for key, value in inputs.items()}
-            if isinstance(inputs, dict)
-            else tuple(part(leaf) for leaf in inputs)
-        )
-        yield own, part(labels)
+def picked(inputs: Inputs, rows: slice | torch.Tensor) -> Inputs:
+    """Some samples of a batch; what does not hold one entry per sample stays as it is."""
+    count = sample_count(inputs)
+
+    def part(leaf: Any) -> Any:
+        return leaf[rows] if isinstance(leaf, torch.Tensor) and leaf.shape[:1] == (count,) else leaf
+
+    if isinstance(inputs, dict):
+        return {key: part(value) for key, value in inputs.items()}
+    return tuple(part(leaf) for leaf in inputs)
+
+
+def sample_count(inputs: Inputs) -> int:
+    """Samples in a batch."""
+    return next(iter(inputs.values() if isinstance(inputs, dict) else inputs)).shape[0]
 
 
 def loss_of(

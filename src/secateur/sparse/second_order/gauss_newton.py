@@ -18,15 +18,20 @@ RIDGE = 1e-3
 """Share of the trace of the Gauss-Newton matrix, in scaled weights, that is added to its diagonal."""
 BYTES = 2 << 30
 """What the directions may take; samples that do not fit are left out."""
-FEWEST = 256
-"""Directions that a step needs; fewer say too little about too many weights."""
+WEIGHTS_PER_DIRECTION = 48
+"""At most; fewer directions say too little about too many weights."""
+
+
+def enough_directions(samples: int, weights: int) -> bool:
+    """Whether so many samples, one direction each, can say how to change so many weights, and fit into memory."""
+    return min(samples, BYTES // (4 * max(1, weights))) * WEIGHTS_PER_DIRECTION >= weights
 
 
 def gauss_newton_step(
     sketches: Iterable[Sketch], kept: Mapping[str, Tensor], importance: Mapping[str, Tensor]
 ) -> dict[str, Tensor] | None:
-    """What to add to the weights, by name, `(R, D)` and zero where they are not kept; None where too few directions
-    fit into memory.
+    """What to add to the weights, by name, `(R, D)` and zero where they are not kept; None where the outputs depend
+    on none of them.
 
     kept: True at the weights that may change. importance: how much each weight matters, positive, in any unit. In
     weights that are scaled by its square root, `mean (missing - J s)^2 + ridge |s|^2` is minimised, by way of the
@@ -34,10 +39,7 @@ def gauss_newton_step(
     """
     scale = torch.cat([importance[name][mask] for name, mask in kept.items()]).float()
     scale = scale.clamp(min=float(scale.mean()) * 1e-3).rsqrt()
-    most = BYTES // (4 * max(1, len(scale)))
-    if most < FEWEST:
-        return None
-    directions_NW, missing_N = _stacked(sketches, kept, most)
+    directions_NW, missing_N = _stacked(sketches, kept, most=BYTES // (4 * len(scale)))
     directions_NW *= scale
     gram_NN = (directions_NW @ directions_NW.T).double()
     ridge = RIDGE * gram_NN.trace()

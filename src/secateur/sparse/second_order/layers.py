@@ -19,7 +19,7 @@ from secateur.structure.capture import Inputs, attached, call_model, capture
 from secateur.structure.program import Program, Ref, refs
 from secateur.structure.weights import find_norms
 
-PLACES = 128
+PLACES = 32
 """Places of each sample that are looked at, where they need not all be."""
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -46,8 +46,9 @@ class Layer:
         generator is given."""
         made = self._windows(x, generator) if isinstance(self.module, _CONVOLUTIONS) else _features(x)
         samples, _, _, count = made.shape
-        out = made.new_ones(samples, self.groups, self.layout.columns + 1, count)
+        out = made.new_empty(samples, self.groups, self.layout.columns + 1, count)
         out[:, :, :-1] = made.reshape(samples, self.groups, -1, count)
+        out[:, :, -1] = 1
         return out
 
     def outputs(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:

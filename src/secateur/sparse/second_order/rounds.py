@@ -6,9 +6,10 @@ Each round removes a share of what is left, as Fast as CHITA (2023, section 3.3)
 2. What removing each weight costs when the others of its row make up for it (Optimal Brain Surgeon), in units of the
    divergence of the network's outputs: each row counts as much as the squared gradients of its weights say. One
    threshold holds for the whole network. The cheapest weights go, a few at a time, and the rows are fitted again.
-3. A step of all weights that are left, in closed form, towards the outputs of the reference network.
+3. Steps of all weights that are left, in closed form, towards the outputs of the reference network, once the data has
+   enough to say about each of them; a step that does not bring the outputs nearer is taken back.
 
-No label is read and no gradient step is made.
+No label is read and no descent along gradients is made.
 """
 
 from __future__ import annotations
@@ -20,19 +21,26 @@ from math import ceil, log
 import torch
 from torch import Tensor, nn
 
-from secateur.score.gradients import Batch
+from secateur.score.gradients import Batch, sample_count
 from secateur.sparse.pattern import Pattern
-from secateur.sparse.second_order.gauss_newton import gauss_newton_step
+from secateur.sparse.second_order.gauss_newton import enough_directions, gauss_newton_step
 from secateur.sparse.second_order.layers import Layer
 from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.obs import damped, refit, removal_costs
-from secateur.sparse.second_order.sketch import Sketch, diagonal, row_importance, sketches
+from secateur.sparse.second_order.sketch import Sketch, diagonal, divergence, row_importance, sketches
 from secateur.sparse.select import keep_highest
 
 ROUND = 0.25
 """Share of the weights left that a round removes, at most."""
 TURN = 0.1
 """Share of the weights left that go at once within a round, at most."""
+STEPS = 3
+"""Whole-network steps of a round, at most."""
+ENOUGH = 0.98
+"""What a step has to leave of the divergence, at most, for another one to follow."""
+CHECK = 512
+"""Samples that judge steps, at least, where the data holds as many."""
+
 Rows = dict[str, Tensor]
 """By weight, `(R, D)`: its rows, and the constant in the last column."""
 
@@ -62,6 +70,7 @@ class Task:
 def prune_in_rounds(task: Task, goals: Sequence[Goal], pattern: Pattern) -> Rows:
     """Set weights of the model to zero and change the others; returns which are kept. Zeros stay zero."""
     kept = {name: _kept_now(layer) for name, layer in task.layers.items()}
+    samples, check = _looked_through(task)
     for wanted in _schedule(goals, kept, pattern):
         hessians = measure_moments(task.model, task.layers, task.read(), task.generator)
         counts = _row_importance(task, hessians)
@@ -70,7 +79,9 @@ def prune_in_rounds(task: Task, goals: Sequence[Goal], pattern: Pattern) -> Rows
         wanted.remove(task.layers, solvable, counts, values, kept)
         for name, layer in task.layers.items():
             layer.write_(task.model, values[name])
-        _step_(task, kept, {name: counts[name][:, None] * diagonal(hessians[name], len(counts[name])) for name in kept})
+        importance = {name: counts[name][:, None] * diagonal(hessians[name], len(counts[name])) for name in kept}
+        if enough_directions(samples, sum(int(mask.sum()) for mask in kept.values())):
+            _settle_(task, kept, importance, check)
     return kept
 
 
@@ -88,11 +99,31 @@ def _sketches(task: Task) -> Iterator[Sketch]:
     return sketches(task.model, task.reference, task.layers, task.read(), task.generator)
 
 
-def _step_(task: Task, kept: Rows, importance: Rows) -> None:
-    change = gauss_newton_step(_sketches(task), kept, importance)
-    if change is not None:
+def _looked_through(task: Task) -> tuple[int, list[Batch]]:
+    """How many samples the data holds, and some batches, as they come once."""
+    count, held = 0, []
+    for batch in task.read():
+        if count < CHECK:
+            held.append(batch)
+        count += sample_count(batch[0])
+    return count, held
+
+
+def _settle_(task: Task, kept: Rows, importance: Rows, check: Sequence[Batch]) -> None:
+    """Bring the outputs nearer to the reference's, step by step."""
+    now = divergence(task.model, task.reference, check)
+    for _ in range(STEPS):
+        change = gauss_newton_step(_sketches(task), kept, importance)
+        if change is None:
+            return
+        state = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
         for name, layer in task.layers.items():
             layer.write_(task.model, layer.values() + change[name])
+        before, now = now, divergence(task.model, task.reference, check)
+        if not now < before:
+            task.model.load_state_dict(state)
+        if not now < ENOUGH * before:
+            return
 
 
 # What goes in each round.

@@ -1,9 +1,10 @@
-"""How the outputs of a network depend on its weights, as one random direction per sample.
+"""How the outputs of a network depend on its weights, as random directions of samples.
 
 With `q` a distribution over classes, `L L^T = diag(q) - q q^T` and `z` standard normal, `u = L z`: the gradients of
 `u . logits` are samples whose second moment is the Gauss-Newton matrix of the Kullback-Leibler divergence, and no label
 is needed. As q the mean of the distributions of reference and network is taken: that of either alone is blind where it
-is sure and the other is not.
+is sure and the other is not. Samples are drawn in proportion to `trace(diag(q) - q q^T)`, and each draw weighs as much
+less: outputs that are certain say next to nothing about any weight, and cost as much to look at.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.score.gradients import Batch, chunks, class_scores
+from secateur.score.gradients import CHUNK, Batch, chunks, class_scores, picked
 from secateur.sparse.second_order.layers import Layer, given
-from secateur.structure.capture import attached, call_model
+from secateur.structure.capture import Inputs, attached, call_model
+
+FLOOR = 0.05
+"""What is added to the chance of each sample, as a share of the mean."""
 
 SKETCHES = 16
 """Sketches (of 32 samples) that say how much each row counts."""
@@ -26,7 +30,7 @@ SKETCHES = 16
 
 @dataclass(frozen=True)
 class Sketch:
-    """Of some samples: how the direction `u . logits` of each depends on each weight, and how far it is off."""
+    """Of some samples as drawn: how `u . logits` of each depends on each weight, and how far it is off."""
 
     gradients: Mapping[str, Tensor]
     """By weight, `(N, R, D)`; zero where the layer was not called."""
@@ -41,7 +45,8 @@ def sketches(
     data: Iterable[Batch],
     generator: torch.Generator,
 ) -> Iterator[Sketch]:
-    """A sketch of a few samples after the other, over all of the data.
+    """A sketch of a few draws after the other, from each batch as many as it has samples; means over draws are those
+    over samples, in expectation.
 
     model, reference: in eval mode; `layers` are those of `model`, and no parameter of it needs a gradient. Raises
     ScoreError for a model that returns no class scores.
@@ -58,16 +63,50 @@ def sketches(
 
     with attached(layer.module.register_forward_hook(watching(n), with_kwargs=True) for n, layer in layers.items()):
         for batch in data:
-            for inputs, _ in chunks(*batch):
+            wanted, found = _all_shares(reference, batch), _all_shares(model, batch)
+            chosen, scale = _drawn((found + wanted) / 2, generator)
+            for rows in chosen.split(CHUNK):
                 calls.clear()
-                with torch.no_grad():
-                    wanted = class_scores(call_model(reference, inputs)).float().softmax(-1)
                 with torch.enable_grad():
-                    logits = class_scores(call_model(model, inputs)).float()
-                direction, missing = _direction(logits.detach().softmax(-1), wanted, generator)
+                    logits = class_scores(call_model(model, picked(batch[0], rows))).float()
+                direction, missing = _direction(found[rows], wanted[rows], generator)
+                own = scale[rows]
                 with torch.enable_grad():
-                    made = torch.autograd.grad((direction * logits).sum(), [output for _, _, output in calls])
-                yield Sketch(_gradients(layers, calls, made), missing)
+                    total = own @ (direction * logits).flatten(1).sum(1)
+                    made = torch.autograd.grad(total, [output for _, _, output in calls])
+                yield Sketch(_gradients(layers, calls, made), missing * own)
+
+
+def divergence(model: nn.Module, reference: nn.Module, data: Iterable[Batch]) -> float:
+    """Mean Kullback-Leibler divergence of the model's distributions from the reference's, both in eval mode."""
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for batch in data:
+            for inputs, _ in chunks(*batch):
+                wanted, found = _log_shares(reference, inputs), _log_shares(model, inputs)
+                total += float(torch.nn.functional.kl_div(found, wanted, reduction="sum", log_target=True))
+                count += wanted[..., 0].numel()
+    return total / count
+
+
+def _log_shares(model: nn.Module, inputs: Inputs) -> Tensor:
+    return class_scores(call_model(model, inputs)).float().log_softmax(-1)
+
+
+def _all_shares(model: nn.Module, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([_log_shares(model, inputs) for inputs, _ in chunks(*batch)]).exp()
+
+
+def _drawn(q: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """As many samples as there are, at equal steps through their summed chances, and what to multiply the directions
+    of each with, so that the mean of their squares is that over all samples."""
+    spread = (1 - q.square().sum(-1)).reshape(len(q), -1).sum(1)
+    chance = spread + FLOOR * spread.mean() + torch.finfo(q.dtype).tiny
+    chance = chance / chance.mean()
+    at = (torch.arange(len(q)) + torch.rand(1, generator=generator)).to(chance)
+    chosen = torch.searchsorted(chance.cumsum(0), at).clamp(max=len(q) - 1)
+    return chosen, chance.rsqrt()
 
 
 def _direction(found: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
