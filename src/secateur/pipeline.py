@@ -14,7 +14,9 @@ from torch import nn
 from secateur.allocate import Allocator, allocate, shares_from_entropies
 from secateur.cost import network_costs
 from secateur.hugging_face import Tied, adopt_config, config_of, describe, is_transformers_model, tie_to_config
+from secateur.recover import SECOND_ORDER, healed_scores, refit_
 from secateur.score import Criterion, layer_entropies, score
+from secateur.score.gradients import batches
 from secateur.sparse import Pattern, WeightConfig, masks_of, prune_weights, remember_masks, sparsity
 from secateur.sparse.masks import shrink_masks
 from secateur.sparse.torch_prune import permanent, read_masks
@@ -24,6 +26,7 @@ from secateur.spec import (
     ElementMasks,
     Plan,
     RunRecord,
+    ScoreError,
     Scores,
     SecateurError,
     SelectorError,
@@ -34,7 +37,7 @@ from secateur.spec import (
 from secateur.spec.budget import Budgets
 from secateur.store import history_of, remember_history, save_folder
 from secateur.structure import Traced, trace_program
-from secateur.structure.capture import Inputs, normalise_inputs
+from secateur.structure.capture import Inputs, normalise_inputs, private_copy
 from secateur.structure.schema import Schema, apply_schema
 from secateur.structure.selectors import Selector, restrict
 from secateur.surgery import mend, shrink, verify_traced
@@ -68,8 +71,9 @@ class PruneConfig:
     loads the result, `none` does not care, and `auto` is `config` where that costs nothing: the allocator gives every
     layer the same share anyway, no axis stays whole for it, and the budget can be met."""
     recover: str | None = None
-    """Single weights: `second-order` chooses those that go together with new values for those that stay, in place of a
-    criterion; the same as naming it as the criterion."""
+    """Channels and their like: `refit` fits every layer that is left to what it made before the cut. Single weights:
+    `second-order` chooses those that go together with new values for those that stay, in place of a criterion; the
+    same as naming it as the criterion."""
     seed: int = 0
 
 
@@ -85,6 +89,8 @@ class PruneResult:
     options: Metrics = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What the result cannot do that one might expect, and why."""
+    stages: tuple[Metrics, ...] = ()
+    """What was measured before the network was healed: `{"stage": "cut", "accuracy": ...}`."""
     masks: ElementMasks | None = None
     """Which single weights are zero, where these were pruned; the plan cuts nothing then."""
 
@@ -103,6 +109,9 @@ class PruneResult:
                 rows.append((key, _shown(before), _shown(after), share))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        for stage in self.stages:
+            numbers = [f"{key} {_shown(value)}" for key, value in stage.items() if isinstance(value, int | float)]
+            lines.append(f"after the {stage['stage']} alone: {', '.join(numbers) or 'nothing was measured'}")
         if self.verification is not None:
             state = "verified" if self.verification.ok else "NOT VERIFIED"
             lines.append(
@@ -119,7 +128,15 @@ class PruneResult:
         environment = {"torch": torch.__version__, "python": platform.python_version()}
         model = self.plan.structure.model
         return RunRecord(
-            "prune", model, self.before, self.after, self.verification, self.options, (), environment, self.notes
+            "prune",
+            model,
+            self.before,
+            self.after,
+            self.verification,
+            self.options,
+            self.stages,
+            environment,
+            self.notes,
         )
 
 
@@ -162,8 +179,7 @@ def prune(
     pattern = _pattern(settings)
     if pattern is not None:
         return _without_weights(model, inputs, budget, data, evaluate, _weight_config(settings, pattern), verify=verify)
-    if settings.recover is not None:
-        raise SecateurError("recover is for single weights; give granularity='element', or drop it")
+    held = _held(settings, data)
     if budget is None:
         raise BudgetError("no budget given; name one, for example macs=0.5 (secateur list budgets)")
     traced = trace_program(model, inputs, blocks=_asks_for_blocks(settings))
@@ -175,9 +191,12 @@ def prune(
     tied = tie_to_config(model, structure)
     preferred = _structures(settings, structure, tied)
     by_member = settings.merge != "score"
-    scores = score(
-        model, preferred[0], criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed
-    )
+    if settings.criterion == SECOND_ORDER:
+        scores = healed_scores(model, preferred[0], lambda: batches(held or ()), seed=settings.seed)
+    else:
+        scores = score(
+            model, preferred[0], criterion=settings.criterion, data=held, by_member=by_member, seed=settings.seed
+        )
     shares = _shares(settings, model, structure)
 
     def decide(structure: Structure) -> Plan:
@@ -191,13 +210,31 @@ def prune(
     masks = masks_of(model)
     if masks is not None:
         remember_masks(small, shrink_masks(masks, plan))
+    stages: tuple[Metrics, ...] = ()
+    if settings.recover is not None:
+        stages = ({"stage": "cut", **_evaluated(evaluate, small)},)
+        refit_(small, private_copy(model), plan, list(batches(held or ())), _generator(settings))
     notes: tuple[str, ...] = ()
     if is_transformers_model(model):
         describe(small, config_of(model), exact=False)
         notes = _config_notes(small, plan, inputs, tied, settings.tie)
     before = {**network_costs(structure), **_evaluated(evaluate, model)}
     after = {**network_costs(structure, plan.sizes), **_evaluated(evaluate, small)}
-    return PruneResult(small, plan, before, after, cut.proof, {**plan.made_by}, notes)
+    made_by = {**plan.made_by} if settings.recover is None else {**plan.made_by, "recover": settings.recover}
+    return PruneResult(small, plan, before, after, cut.proof, made_by, notes, stages)
+
+
+def _held(settings: PruneConfig, data: Iterable[Any] | None) -> Iterable[Any] | None:
+    """The data, as a list where it is read more than once and can be read but once."""
+    if settings.recover not in (None, "refit"):
+        raise SecateurError(f"unknown recover {settings.recover!r} of channels and their like; expected refit")
+    if data is None and (settings.recover is not None or settings.criterion == SECOND_ORDER):
+        raise ScoreError("recover='refit' and criterion='second-order' look at data; give data=")
+    return list(data) if data is not None and hasattr(data, "__next__") else data
+
+
+def _generator(settings: PruneConfig) -> torch.Generator:
+    return torch.Generator().manual_seed(settings.seed)
 
 
 def _pattern(settings: PruneConfig) -> Pattern | None:
@@ -258,7 +295,7 @@ def _without_weights(
     after = {**costs, SPARSITY: sparsity(made.model), **_evaluated(evaluate, made.model)}
     options = {"granularity": made.masks.pattern, **made.masks.made_by}
     return PruneResult(
-        made.model, Plan(structure, {}), before, after, made.verification, options, made.notes, made.masks
+        made.model, Plan(structure, {}), before, after, made.verification, options, made.notes, masks=made.masks
     )
 
 

@@ -7,6 +7,8 @@ respect every ceiling of the fit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from math import inf
 
 import numpy as np
 
@@ -63,6 +65,39 @@ def _after(fit: Fit, cuts: list[tuple[float, int, int]]) -> list[int]:
     for _, minus_step, number in cuts:
         steps[number] = min(steps[number], -minus_step)
     return steps
+
+
+@ALLOCATORS.register("knapsack", "what costs least score for what it saves goes first, priced exactly")
+def knapsack(fit: Fit) -> list[int]:
+    """Greedily the step that loses least for its share of what is saved of the ceilings that are exceeded; then single
+    steps back, the dearest first. Steps of an axis cost more and more, and save less and less as its neighbours shrink,
+    so a step that was dearer than another stays so until it is looked at again."""
+    steps = [len(knob.levels) - 1 for knob in fit.knobs]
+    heap = [(price, number) for number in range(len(steps)) if (price := _price(fit, steps, number)) is not None]
+    heapify(heap)
+    while heap and not fit.holds(steps):
+        before, number = heappop(heap)
+        now = _price(fit, steps, number)
+        if now is not None and now > before:
+            heappush(heap, (now, number))
+            continue
+        steps[number] -= 1
+        following = _price(fit, steps, number)
+        if following is not None:
+            heappush(heap, (following, number))
+    dearest = [knob.loss[step] if step < len(knob.loss) else -1.0 for knob, step in zip(fit.knobs, steps, strict=True)]
+    return fit.fill(steps, np.argsort([-value for value in dearest], kind="stable").tolist())
+
+
+def _price(fit: Fit, steps: list[int], number: int) -> float | None:
+    """Score lost over share saved by the knob's next step down; None where it has none, infinite where it saves
+    nothing."""
+    step, knob = steps[number], fit.knobs[number]
+    if step == 0:
+        return None
+    saved = fit.saved(steps, number)
+    indices = sum(multiple for _, multiple in knob.axes) * (knob.levels[step] - knob.levels[step - 1])
+    return float(knob.loss[step - 1] * indices / saved) if saved > 0 else inf
 
 
 @ALLOCATORS.register("adaptive", "each axis gives its share: from sensitivity curves, spectral entropy, or as given")

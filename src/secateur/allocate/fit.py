@@ -58,6 +58,14 @@ class Fit:
         sizes = self.sizes(steps)
         return all(ceiling.cost(sizes) <= ceiling.limit for ceiling in self.ceilings)
 
+    def saved(self, steps: Sequence[int], number: int) -> float:
+        """What the knob's next step down saves of the ceilings that are exceeded, in shares of these; of all, where
+        none is."""
+        now, then = self.sizes(steps), self.sizes([*steps[:number], steps[number] - 1, *steps[number + 1 :]])
+        costs = [(ceiling.cost(now), ceiling.cost(then), ceiling.limit) for ceiling in self.ceilings]
+        exceeded = [(before, after, limit) for before, after, limit in costs if before > limit] or costs
+        return sum((before - after) / max(1, limit) for before, after, limit in exceeded)
+
     def demand_possible(self) -> None:
         """Raise BudgetError, naming the nearest possible, when the smallest network exceeds a ceiling."""
         smallest = self.sizes([0] * len(self.knobs))

@@ -22,10 +22,12 @@ class Options(Common):
 
 
 def _criteria() -> Lines:
+    from secateur.recover import SECOND_ORDER
     from secateur.score import CRITERIA
     from secateur.sparse import UPDATING, WEIGHT_CRITERIA
 
-    return _of_both(CRITERIA.describe(), [*WEIGHT_CRITERIA.describe(), *UPDATING.items()])
+    healed = (SECOND_ORDER, "what the network loses when the layers that read it make up for it (OBS for groups)")
+    return _of_both([*CRITERIA.describe(), healed], [*WEIGHT_CRITERIA.describe(), *UPDATING.items()])
 
 
 def _allocators() -> Lines:

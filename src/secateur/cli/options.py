@@ -96,7 +96,8 @@ class CutOptions(Common):
         default_factory=list
     )
     recover: Annotated[
-        str | None, Option(help="Of single weights: second-order, which gives those that stay new values, too.")
+        str | None,
+        Option(help="refit (of channels): fit what is left to what it made before. second-order: of single weights."),
     ] = None
     granularity: Annotated[
         list[str],

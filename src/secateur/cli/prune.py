@@ -81,19 +81,21 @@ def run(options: Options) -> Outcome:
             before=result.before,
             after=result.after,
             verification=proof,
+            stages=result.stages,
             notes=result.notes,
         )
     return _outcome(options, result, proof)
 
 
 def _calibration(target: Target, options: Options, device: torch.device) -> Iterator[Any] | None:
-    """Batches of training images, for a criterion that looks at data."""
+    """Batches of training images, for what looks at data."""
+    from secateur.recover import SECOND_ORDER
     from secateur.score import CRITERIA
     from secateur.sparse import UPDATING, WEIGHT_CRITERIA, Pattern
 
     single_weights = any(Pattern.means(kind) for kind in options.granularity)
     known = WEIGHT_CRITERIA if single_weights else CRITERIA
-    updates = single_weights and (options.recover is not None or options.criterion in UPDATING)
+    updates = options.recover is not None or options.criterion in (UPDATING if single_weights else [SECOND_ORDER])
     if options.data is None or not (updates or getattr(known.get(options.criterion), "needs", ())):
         return None
     images = target.images(replace(options, limit=None), "train").subset(options.calibration, options.seed)

@@ -55,7 +55,8 @@ def run(options: Options) -> Outcome:
         proof, same = _replayed(original, opened.model, plans)
         masks = masks_of(opened.model)
         updated = masks is not None and masks.made_by.get("criterion") in UPDATING
-        retrained = updated or read_run(target.folder).verb != "prune"
+        made = read_run(target.folder)
+        retrained = updated or made.verb != "prune" or made.options.get("recover") is not None
         ok = ok and proof.ok and (same or retrained)
         record |= {"verification": as_record(proof), "weights_equal": same}
         lines.append(f"cut again: differs from the reference by {proof.relative_diff:.1e} of the output's scale")
@@ -104,4 +105,4 @@ def _replayed(original: Target, saved: nn.Module, plans: tuple[Plan, ...]) -> tu
 
 
 def _changed(*, retrained: bool) -> str:
-    return "changed since, by training or by what pruned them" if retrained else "NOT those of the cut"
+    return "changed since, by training, healing or what pruned them" if retrained else "NOT those of the cut"

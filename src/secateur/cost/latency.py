@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from secateur.structure.capture import call_model, normalise_inputs
+from secateur.structure.modes import eval_mode
 
 
 def measure_latency(
@@ -21,16 +22,10 @@ def measure_latency(
     On a GPU the clock stops when the device is done. The model comes back in the mode it was in.
     """
     inputs = normalise_inputs(example_inputs)
-    training = {module: module.training for module in model.modules()}
-    try:
-        model.eval()
-        with torch.no_grad():
-            for _ in range(warmup):
-                call_model(model, inputs)
-            times_ms = [_once(model, inputs) for _ in range(repeats)]
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with torch.no_grad(), eval_mode(model):
+        for _ in range(warmup):
+            call_model(model, inputs)
+        times_ms = [_once(model, inputs) for _ in range(repeats)]
     quartiles = statistics.quantiles(times_ms, n=4) if len(times_ms) > 1 else [times_ms[0]] * 3
     leaves = inputs.values() if isinstance(inputs, dict) else inputs
     first = next((leaf for leaf in leaves if isinstance(leaf, torch.Tensor)), None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -28,7 +29,8 @@ class _Stopped(Exception):
 class PausedForward:
     """One forward without gradients; `name` and `given` say which layer it is about to call, and with what."""
 
-    def __init__(self, model: nn.Module, inputs: Inputs) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs, around: AbstractContextManager[Any] | None = None) -> None:
+        """around: entered in the forward's own thread."""
         self.name: str | None = None
         """None before the first call of a watched layer, and when the forward has come to its end."""
         self.at_start = True
@@ -36,6 +38,7 @@ class PausedForward:
         self._error: BaseException | None = None
         self._stopping = False
         self._may_run, self._has_paused = threading.Semaphore(0), threading.Semaphore(0)
+        self._around = nullcontext() if around is None else around
         self._thread = threading.Thread(target=self._run, args=(model, inputs), daemon=True)
         self._thread.start()
 
@@ -68,7 +71,7 @@ class PausedForward:
         _OWN.forward = self
         try:
             self._wait()
-            with torch.no_grad():
+            with torch.no_grad(), self._around:
                 call_model(model, inputs)
         except _Stopped:
             return

@@ -84,7 +84,7 @@ def check_fits(tensors: list[NamedTensor], structure: Structure) -> None:
 def _shrunk(found: NamedTensor, plan: Plan) -> torch.Tensor:
     spec = plan.structure.tensors[found.name]
     source = found.tensor.detach()
-    scaled = _rescaled(found.name, source, plan)
+    scaled = rescaled(found.name, source, plan)
     small = kept_entries(scaled, spec.dims, plan)
     if small is source:
         small = source.clone()
@@ -93,7 +93,7 @@ def _shrunk(found: NamedTensor, plan: Plan) -> torch.Tensor:
     return small.contiguous()
 
 
-def _rescaled(name: str, tensor: torch.Tensor, plan: Plan) -> torch.Tensor:
+def rescaled(name: str, tensor: torch.Tensor, plan: Plan) -> torch.Tensor:
     """Take up scales that the code computes from sizes that change."""
     for rescale in plan.structure.rescales:
         if rescale.tensor != name:

@@ -16,6 +16,7 @@ from secateur.spec import Plan, Verification
 from secateur.structure import Traced, trace_program
 from secateur.structure.capture import Inputs, call_model, call_modules, normalise_inputs, tensors_in
 from secateur.structure.following import Diverged
+from secateur.structure.modes import eval_mode
 from secateur.surgery.reference import reference_outputs
 
 COARSE = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -121,16 +122,10 @@ def eval_outputs(model: nn.Module, inputs: Inputs) -> list[torch.Tensor]:
 
 
 def _outputs(model: nn.Module, inputs: Inputs, *, of_modules: bool) -> list[torch.Tensor]:
-    modes = {module: module.training for module in model.modules()}
     first = next(iter(model.parameters()), torch.empty(0))
     given = tree_map(lambda leaf: leaf.to(first.device) if isinstance(leaf, torch.Tensor) else leaf, inputs)
-    try:
-        with torch.no_grad():
-            model.eval()
-            return call_modules(model, given) if of_modules else list(tensors_in(call_model(model, given)))
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with torch.no_grad(), eval_mode(model):
+        return call_modules(model, given) if of_modules else list(tensors_in(call_model(model, given)))
 
 
 def compared(expected: list[torch.Tensor], got: list[torch.Tensor], tolerance: float) -> Verification:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from secateur.data import ImageSet
+from secateur.structure.modes import eval_mode
 from secateur.train.outputs import logits_of
 
 
@@ -27,15 +25,3 @@ def evaluate(
             correct += int((logits.argmax(1) == labels).sum())
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
     return {"accuracy": correct / len(data), "loss": loss / len(data)}
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """All modules in eval mode, each put back into its own mode at the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -51,17 +51,27 @@ class Layer:
         out[:, :, -1] = 1
         return out
 
-    def outputs(self, y: Tensor) -> Tensor:
-        """The layer's output as `(N, G, O, P)`."""
+    def outputs(self, y: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The layer's output as `(N, G, O, P)`; at the places that `columns` draws from a generator in the same state,
+        where one is given."""
         if isinstance(self.module, _CONVOLUTIONS):
             batched = y if y.dim() == len(self.module.kernel_size) + 2 else y[None]
-            return batched.reshape(len(batched), self.groups, -1, batched[0, 0].numel())
+            made = batched.reshape(len(batched), self.groups, -1, batched[0, 0].numel())
+            places = _some(made.shape[-1], generator)
+            return made if places is None else made[..., places.to(made.device)]
         return _features(y)
 
     def values(self) -> Tensor:
         """The weight as rows, with a zero for the constant, `(R, D)`."""
         rows = self.layout.matrix(self.weight).float()
         return torch.cat([rows, rows.new_zeros(len(rows), 1)], dim=1)
+
+    def offset(self, model: nn.Module) -> Tensor | None:
+        """What is added to each output, by the layer's bias or the mean of the BatchNorm behind it; None without."""
+        if self.constant is None:
+            return None
+        tensor = model.state_dict(keep_vars=True)[self.constant].detach()
+        return -tensor if self.constant.endswith("running_mean") else tensor
 
     def write_(self, model: nn.Module, values_RD: Tensor) -> None:
         """Set the weight of this model to these rows, and add what stands for the constant to its tensor."""

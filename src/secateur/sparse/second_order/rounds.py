@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from math import ceil, log
 
 import torch
@@ -28,15 +27,13 @@ from secateur.sparse.second_order.gauss_newton import enough_directions, gauss_n
 from secateur.sparse.second_order.layers import Layer
 from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.obs import damped, refit, removal_costs
-from secateur.sparse.second_order.sketch import Sketch, divergence, sketches
+from secateur.sparse.second_order.sketch import Sketch, diagonal, divergence, row_importance, sketches
 from secateur.sparse.select import keep_highest
 
 ROUND = 0.25
 """Share of the weights left that a round removes, at most."""
 TURN = 0.1
 """Share of the weights left that go at once within a round, at most."""
-SKETCHES = 16
-"""Sketches (of 32 samples) that say how much each row counts."""
 STEPS = 3
 """Whole-network steps of a round, at most."""
 ENOUGH = 0.98
@@ -82,7 +79,7 @@ def prune_in_rounds(task: Task, goals: Sequence[Goal], pattern: Pattern) -> Rows
         wanted.remove(task.layers, solvable, counts, values, kept)
         for name, layer in task.layers.items():
             layer.write_(task.model, values[name])
-        importance = {name: counts[name][:, None] * _diagonal(hessians[name], counts[name]) for name in kept}
+        importance = {name: counts[name][:, None] * diagonal(hessians[name], len(counts[name])) for name in kept}
         if enough_directions(samples, sum(int(mask.sum()) for mask in kept.values())):
             _settle_(task, kept, importance, check)
     return kept
@@ -94,24 +91,8 @@ def _kept_now(layer: Layer) -> Tensor:
     return kept
 
 
-def _diagonal(hessian_GDD: Tensor, counts_R: Tensor) -> Tensor:
-    return hessian_GDD.diagonal(dim1=1, dim2=2).repeat_interleave(len(counts_R) // len(hessian_GDD), dim=0)
-
-
 def _row_importance(task: Task, hessians: Mapping[str, Tensor]) -> Rows:
-    """By weight, `(R,)`: the mean square of the gradients of a row over the mean square of what it reads. That takes in
-    what the second moments of inputs do not see: outputs at several places that move the network's output together."""
-    squares = {name: torch.zeros(len(layer.values()), dtype=torch.float64) for name, layer in task.layers.items()}
-    samples = 0
-    for sketch in islice(_sketches(task), SKETCHES):
-        samples += len(sketch.missing)
-        for name, gradients in sketch.gradients.items():
-            squares[name] += gradients[:, :, :-1].double().pow(2).sum((0, 2)).cpu()
-    made: Rows = {}
-    for name, total in squares.items():
-        read = _diagonal(hessians[name], total)[:, :-1].sum(1)
-        made[name] = (total.to(read) / samples / read.clamp(min=torch.finfo(read.dtype).tiny)).float()
-    return made
+    return row_importance(task.model, task.reference, task.layers, task.read(), hessians, task.generator)
 
 
 def _sketches(task: Task) -> Iterator[Sketch]:

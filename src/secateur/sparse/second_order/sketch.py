@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ from secateur.structure.capture import Inputs, attached, call_model
 
 FLOOR = 0.05
 """What is added to the chance of each sample, as a share of the mean."""
+
+SKETCHES = 16
+"""Sketches (of 32 samples) that say how much each row counts."""
 
 
 @dataclass(frozen=True)
@@ -124,3 +128,33 @@ def _gradients(layers: Mapping[str, Layer], calls: list[tuple[str, Tensor, Tenso
         own = own.flatten(1, 2)
         total[name] = total[name] + own if name in total else own
     return total
+
+
+def row_importance(
+    model: nn.Module,
+    reference: nn.Module,
+    layers: Mapping[str, Layer],
+    data: Iterable[Batch],
+    hessians: Mapping[str, Tensor],
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """By weight, `(R,)`: the mean square of the gradients of a row over the mean square of what it reads. That takes in
+    what the second moments of inputs (`hessians`) do not see: outputs at several places that move the network's output
+    together."""
+    squares = {name: torch.zeros(len(layer.values()), dtype=torch.float64) for name, layer in layers.items()}
+    samples = 0
+    for sketch in islice(sketches(model, reference, layers, data, generator), SKETCHES):
+        samples += len(sketch.missing)
+        for name, gradients in sketch.gradients.items():
+            squares[name] += gradients[:, :, :-1].double().pow(2).sum((0, 2)).cpu()
+    made: dict[str, Tensor] = {}
+    for name, total in squares.items():
+        if name in hessians:
+            read = diagonal(hessians[name], len(total))[:, :-1].sum(1)
+            made[name] = (total.to(read) / samples / read.clamp(min=torch.finfo(read.dtype).tiny)).float()
+    return made
+
+
+def diagonal(hessian_GDD: Tensor, rows: int) -> Tensor:
+    """The diagonal of the Hessian of each of so many rows, `(R, D)`."""
+    return hessian_GDD.diagonal(dim1=1, dim2=2).repeat_interleave(rows // len(hessian_GDD), dim=0)

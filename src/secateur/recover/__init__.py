@@ -1,0 +1,6 @@
+"""Closed-form healing: what is cut is chosen by what it costs after the rest has made up for it, and the rest does."""
+
+from secateur.recover.refit import refit_
+from secateur.recover.selection import SECOND_ORDER, healed_scores
+
+__all__ = ["SECOND_ORDER", "healed_scores", "refit_"]

@@ -1,0 +1,139 @@
+"""Which indices of an axis to remove, and what that costs, when the layers that read it make up for it.
+
+Group Optimal Brain Surgeon, greedily: the index whose columns can best be made up for by the other columns goes first,
+the others take over, and so on (Optimal Brain Surgeon, 1993, for groups of weights, as in ZipLM, 2023, and OSSCAR,
+2024). What every layer that reads the axis loses is added up, in units of the divergence of the network's outputs: each
+output counts as much as the squared gradients of its weights say.
+
+Suffixes of shapes: R outputs, D columns and a constant, K indices of the axis that are left, C columns of one index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secateur.score.gradients import Batch
+from secateur.sparse.second_order.layers import Layer, find_layers
+from secateur.sparse.second_order.moments import measure_moments
+from secateur.sparse.second_order.obs import damped
+from secateur.sparse.second_order.sketch import row_importance
+from secateur.spec import Axis, Scores, Structure
+from secateur.spec.expr import axes_of, index_along
+from secateur.structure.capture import private_copy
+
+SECOND_ORDER = "second-order"
+"""Name of the criterion."""
+AT_ONCE = 1 / 64
+"""Share of the indices left that go together where there are many."""
+
+
+@dataclass
+class _Reader:
+    """A layer that reads the axis, while indices go."""
+
+    values_RD: Tensor
+    inverse_DD: Tensor
+    counts_R: Tensor
+    columns: list[Tensor]
+    """Of each index, ascending."""
+
+    def costs(self, left: Tensor) -> Tensor:
+        """What removing each of these indices costs next, `(K,)`."""
+        places_KC = torch.stack([self.columns[index] for index in left.tolist()])
+        block_KCC = self.inverse_DD[places_KC[:, :, None], places_KC[:, None, :]]
+        values_KRC = self.values_RD[:, places_KC].transpose(0, 1)
+        solved = torch.linalg.solve(block_KCC, values_KRC.transpose(1, 2)).transpose(1, 2)
+        return ((values_KRC * solved).sum(2) * self.counts_R).sum(1)
+
+    def remove(self, index: int) -> None:
+        """Let the other columns make up for those of this index."""
+        places = self.columns[index]
+        rows = self.inverse_DD[places]
+        shares = torch.linalg.solve(rows[:, places], rows)  # (C, D)
+        self.values_RD -= self.values_RD[:, places] @ shares
+        self.inverse_DD -= rows.T @ shares
+
+
+def healed_scores(
+    model: nn.Module, structure: Structure, data: Callable[[], Iterable[Batch]], *, seed: int = 0
+) -> Scores:
+    """What it costs to remove each index after those before it, for every chosen axis that layers read: never falling
+    in the order in which indices go, comparable between axes.
+
+    data: starts reading calibration batches anew; labels are not read. Axes that no layer reads which could make up
+    for them are skipped.
+    """
+    copy = private_copy(model).eval().requires_grad_(False)
+    first = next(iter(data()))[0]
+    layers = find_layers(copy, first, list(structure.reads))
+    generator = torch.Generator().manual_seed(seed)
+    hessians = measure_moments(copy, layers, data(), generator)
+    counts = row_importance(copy, private_copy(model).eval(), layers, data(), hessians, generator)
+    values: dict[str, np.ndarray] = {}
+    skipped: dict[str, str] = {}
+    for axis in structure.axes:
+        if not axis.chosen:
+            continue
+        readers = list(_readers(axis, structure, layers, hessians, counts))
+        if readers:
+            values[axis.name] = _ordered(axis, readers, structure)
+        else:
+            skipped[axis.name] = "no layer reads it that could make up for it"
+    return Scores(SECOND_ORDER, values, skipped=skipped, seed=seed)
+
+
+def _readers(
+    axis: Axis,
+    structure: Structure,
+    layers: Mapping[str, Layer],
+    hessians: Mapping[str, Tensor],
+    counts: Mapping[str, Tensor],
+) -> Iterator[_Reader]:
+    for name, dim in structure.reads.items():
+        dims = structure.tensors[name].dims
+        if name not in hessians or layers[name].groups > 1 or axis.name not in axes_of(dims[dim]):
+            continue
+        key = _keys(axis, structure, dims[dim])
+        if key is None:
+            continue
+        layout = layers[name].layout
+        per_column = torch.as_tensor(key).repeat_interleave(layout.kernel)
+        inverse = torch.linalg.inv(damped(hessians[name])[0].double())
+        columns = [torch.nonzero(per_column == index).flatten() for index in range(_count(axis, structure))]
+        yield _Reader(layers[name].values().double(), inverse, counts[name].double(), columns)
+
+
+def _count(axis: Axis, structure: Structure) -> int:
+    return axis.size * (structure.sizes[axis.within] if axis.within is not None else 1)
+
+
+def _keys(axis: Axis, structure: Structure, expr: object) -> np.ndarray | None:
+    """Which index of the axis (of which index of its parent) each position is at; -1 where at none."""
+    index = index_along(expr, axis.name, structure.sizes)  # type: ignore[arg-type]
+    if axis.within is None:
+        return index
+    parent = index_along(expr, axis.within, structure.sizes)  # type: ignore[arg-type]
+    return None if (parent[index >= 0] < 0).any() else np.where(index >= 0, parent * axis.size + index, -1)
+
+
+def _ordered(axis: Axis, readers: list[_Reader], structure: Structure) -> np.ndarray:
+    """Indices go within each parent as long as one is left there."""
+    count = _count(axis, structure)
+    scores, highest = np.zeros(count), 0.0
+    left = list(range(count))
+    while left:
+        now = torch.tensor(left)
+        costs = torch.stack([reader.costs(now) for reader in readers]).sum(0).clamp(min=0).numpy()
+        going = np.argsort(costs, kind="stable")[: max(1, int(len(left) * AT_ONCE))]
+        for place in going:
+            highest = max(highest, float(costs[place]))
+            scores[left[place]] = highest
+            for reader in readers:
+                reader.remove(left[place])
+        left = [index for place, index in enumerate(left) if place not in set(going.tolist())]
+    return scores if axis.within is None else scores.reshape(-1, axis.size)

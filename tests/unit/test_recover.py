@@ -1,0 +1,189 @@
+"""Closed-form healing: kernels against independent computations, and networks whose damage can be healed whole."""
+
+from __future__ import annotations
+
+import copy
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import secateur as sc
+from secateur.models import build_model, example_inputs
+from secateur.recover import healed_scores, refit_
+from secateur.recover.refit import fit
+from secateur.recover.shortcuts import find_shortcuts
+from secateur.spec import Plan
+from secateur.structure.capture import capture_with_values, normalise_inputs
+
+
+class Doubled(nn.Module):
+    """Inner channels of which the second half says what the first half says, beside a shortcut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.conv1 = nn.Conv2d(4, 8, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(8)
+        self.conv2 = nn.Conv2d(8, 4, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 5)
+        with torch.no_grad():
+            for tensor in (self.bn1.bias, self.bn1.weight, self.bn2.running_mean, self.bn2.bias):
+                tensor.uniform_(0.5, 1.5)
+            for tensor in (self.conv1.weight, self.bn1.weight, self.bn1.bias):
+                tensor[4:] = tensor[:4]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        inside = torch.relu(self.bn1(self.conv1(x)))
+        x = torch.relu(self.bn2(self.conv2(inside)) + x)
+        return self.head(x.mean((2, 3)))
+
+
+def batches(count: int = 3) -> list[Any]:
+    generator = torch.Generator().manual_seed(1)
+    return [((torch.randn(16, 3, 8, 8, generator=generator),), None) for _ in range(count)]
+
+
+def cut_to(model: nn.Module, inputs: Any, kept: dict[str, tuple[int, ...]]) -> tuple[nn.Module, Plan]:
+    plan = Plan(sc.trace(model, inputs), kept)
+    return sc.shrink(model, plan), plan
+
+
+def test_a_layer_is_fitted_to_what_it_should_make() -> None:
+    x_DN = torch.cat([torch.randn(6, 50, dtype=torch.float64), torch.ones(1, 50, dtype=torch.float64)])
+    wanted_RD = torch.randn(3, 7, dtype=torch.float64)
+    y_RN = wanted_RD @ x_DN
+    gram, cross = (x_DN @ x_DN.T / 50)[None], (x_DN @ y_RN.T / 50)[None]
+    found = fit(gram, cross, torch.zeros_like(wanted_RD), 1e-12, constant=True)
+    torch.testing.assert_close(found, wanted_RD, rtol=1e-6, atol=1e-6)
+    free = torch.linalg.lstsq(x_DN[:6].T, y_RN.T).solution.T
+    without = fit(gram, cross, torch.zeros_like(wanted_RD), 1e-12, constant=False)
+    torch.testing.assert_close(without[:, :6], free, rtol=1e-6, atol=1e-6)
+    assert not without[:, 6].any()
+
+
+def test_a_layer_that_reads_too_little_stays_near_its_weights() -> None:
+    x_DN = torch.ones(5, 2, dtype=torch.float64)  # all columns alike: any solution would do
+    start = torch.randn(2, 5, dtype=torch.float64)
+    gram, cross = (x_DN @ x_DN.T)[None], (x_DN @ (start @ x_DN).T)[None]
+    torch.testing.assert_close(fit(gram, cross, start, 1e-3, constant=True), start)
+
+
+def test_what_others_say_too_is_made_up_for_whole() -> None:
+    model, data = Doubled().eval(), batches()
+    inputs = data[0][0][0]
+    small, plan = cut_to(model, inputs, {"conv1.out": (0, 1, 2, 3)})
+    before = (small(inputs) - model(inputs)).abs().max()
+    fitted = refit_(small, model, plan, data, torch.Generator().manual_seed(0), damping=1e-9)
+    assert set(fitted) == {"stem.weight", "conv1.weight", "conv2.weight", "head.weight"}
+    assert (small(inputs) - model(inputs)).abs().max() < 1e-3 * before
+
+
+def test_the_cheapest_to_lose_is_what_others_say_too() -> None:
+    model, data = Doubled().eval(), batches()
+    structure = sc.trace(model, data[0][0][0])
+    scores = healed_scores(model, structure, lambda: iter(data)).values["conv1.out"]
+    gone = set(np.argsort(scores)[:4].tolist())
+    assert len({index % 4 for index in gone}) == 4  # one of each pair
+    assert sorted(scores)[3] < 0.1 * sorted(scores)[4]
+
+
+def test_costs_are_those_of_a_fit_without_the_index() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)).eval()
+    x = torch.randn(200, 6)
+    read = torch.cat([model[:2](x), torch.ones(200, 1)], dim=1).detach().double()
+    weight = model[2].weight.detach().double()
+    structure = sc.trace(model, x[:1])
+    scores = healed_scores(model, structure, lambda: iter([((x,), None)])).values["0.out"]
+    lost = {}
+    for index in range(5):
+        left = [place for place in range(6) if place != index]
+        wanted = read[:, :5] @ weight.T
+        solved = torch.linalg.lstsq(read[:, left], wanted).solution
+        lost[index] = float(((read[:, left] @ solved - wanted) ** 2).sum())
+    assert int(np.argmin(scores)) == min(lost, key=lambda index: lost[index])
+
+
+def test_a_residual_sum_is_found_behind_norms() -> None:
+    program = capture_with_values(build_model("resnet20").eval(), normalise_inputs(example_inputs("resnet20")))
+    found = find_shortcuts(program)
+    assert found["layer1.0.conv2.weight"].norm == "layer1.0.bn2."
+    assert "layer1.0.conv1.weight" not in found
+    assert "layer2.0.conv2.weight" not in found  # its shortcut is made after it
+
+
+def test_the_last_layer_of_a_block_makes_up_for_its_shortcut() -> None:
+    """Where all that is wrong lies before the block, what a layer inside it can do about it is done."""
+    torch.manual_seed(0)
+    model, data = Doubled().eval(), batches()
+    inputs = data[0][0][0]
+    small, plan = cut_to(model, inputs, {})
+    with torch.no_grad():
+        small.stem.weight.mul_(0.9)
+    damaged = (small(inputs) - model(inputs)).abs().max()
+    refit_(small, model, plan, data, torch.Generator().manual_seed(0))
+    assert (small(inputs) - model(inputs)).abs().max() < 0.05 * damaged
+
+
+def test_knapsack_is_as_good_as_trying_all_on_small_problems() -> None:
+    generator = np.random.default_rng(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+    structure = sc.trace(model, torch.randn(1, 4))
+    for _ in range(10):
+        values = {axis.name: np.sort(generator.random(axis.size)) ** 2 for axis in structure.prunable}
+        scores = sc.Scores("given", values)
+        plan = sc.allocate(structure, scores, {"params": 0.5}, allocator="knapsack")
+        assert lost(plan.sizes, values) <= 1.35 * min(lost(sizes, values) for sizes in within(structure, 0.5))
+
+
+def lost(sizes: Any, values: dict[str, np.ndarray]) -> float:
+    return sum(float(np.sort(value)[: len(value) - sizes[name]].sum()) for name, value in values.items())
+
+
+def within(structure: sc.Structure, share: float) -> list[dict[str, int]]:
+    """Every choice of sizes that fits."""
+    cost = sc.CostModel(structure, "params")
+    names = [axis.name for axis in structure.prunable]
+    full = cost.at({})
+    choices = product(*(range(1, structure.sizes[name] + 1) for name in names))
+    found = [dict(zip(names, sizes, strict=True)) for sizes in choices]
+    return [sizes for sizes in found if cost.at(sizes) <= share * full]
+
+
+def test_prune_selects_and_heals_in_one_call() -> None:
+    model, data = Doubled().eval(), [x for ((x,), _) in batches()]
+    wanted = model(data[0]).detach()
+    model.bn1.train()
+    asked = {"budget": {"channels": 0.75}, "criterion": "second-order", "allocator": "knapsack", "data": iter(data)}
+
+    def error(network: nn.Module) -> float:
+        return float((copy.deepcopy(network).eval()(data[0]).detach() - wanted).abs().max())
+
+    modes = [module.training for module in model.modules()]
+    result = sc.prune(model, data[0], recover="refit", evaluate=error, **asked)
+    assert result.verification is not None and result.verification.ok
+    assert result.after["accuracy"] < 0.2 * result.stages[0]["accuracy"]
+    assert "after the cut alone" in result.table()
+    assert result.run_record().stages == result.stages
+    assert [module.training for module in result.model.modules()] == modes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recover": "refit"}, "look at data"),
+        ({"criterion": "second-order"}, "look at data"),
+        ({"recover": "prayer", "data": []}, "expected refit"),
+        ({"recover": "refit", "data": []}, "no batch"),
+    ],
+    ids=["no data", "no data to score on", "unknown", "empty data"],
+)
+def test_bad_requests_say_what_is_wrong(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(sc.SecateurError, match=message):
+        sc.prune(Doubled(), torch.randn(1, 3, 8, 8), budget={"channels": 0.5}, **options)
