@@ -218,14 +218,16 @@ def prune(
     if is_transformers_model(model):
         describe(small, config_of(model), exact=False)
         notes = _config_notes(small, plan, inputs, tied, settings.tie)
-    before = {**network_costs(structure), **_evaluated(evaluate, model)}
-    after = {**network_costs(structure, plan.sizes), **_evaluated(evaluate, small)}
+    before = {**network_costs(structure), SPARSITY: sparsity(model), **_evaluated(evaluate, model)}
+    after = {**network_costs(structure, plan.sizes), SPARSITY: sparsity(small), **_evaluated(evaluate, small)}
     made_by = {**plan.made_by} if settings.recover is None else {**plan.made_by, "recover": settings.recover}
     return PruneResult(small, plan, before, after, cut.proof, made_by, notes, stages)
 
 
 def _held(settings: PruneConfig, data: Iterable[Any] | None) -> Iterable[Any] | None:
     """The data, as a list where it is read more than once and can be read but once."""
+    if settings.recover == SECOND_ORDER:
+        raise SecateurError("recover='second-order' is for single weights; give granularity='element', or take refit")
     if settings.recover not in (None, "refit"):
         raise SecateurError(f"unknown recover {settings.recover!r} of channels and their like; expected refit")
     if data is None and (settings.recover is not None or settings.criterion == SECOND_ORDER):
