@@ -96,6 +96,12 @@ def _config(name: str) -> Any:
         raise ModelError(f"hf:{name}: config.json is not usable: {error}") from error
 
 
+def class_and_config(name: str) -> tuple[Any, Any]:
+    """Class of the model, and its configuration; nothing is built."""
+    config = _config(name)
+    return _model_class(name, config), config
+
+
 def _model_class(name: str, config: Any) -> Any:
     wanted = getattr(config, "architectures", None)
     if not wanted:
