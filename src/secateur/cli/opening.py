@@ -18,10 +18,10 @@ from secateur.models import (
     build_model,
     example_inputs,
     list_models,
+    load_tokenizer,
     load_weights,
     natural_input_shape,
 )
-from secateur.models.tokenizer import load_tokenizer
 from secateur.sparse.torch_prune import take_over_masks
 from secateur.spec import DataError, ModelError, SecateurError, StoreError
 from secateur.store import SAFE_SOURCES, read_source
@@ -57,7 +57,7 @@ class Target:
         if source != "text" or not path:
             return self.images(options, split)
         tokenizer = load_tokenizer(self.name)
-        length = options.sequence_length or tokenizer.longest
+        length = tokenizer.length(options.sequence_length)
         return open_text(
             path, tokenizer.encode, cast(Split, split), length=length, limit=options.limit, seed=options.seed
         )

@@ -54,7 +54,7 @@ class DataOptions(Common):
         int | None, Option(help="Read at most so many images (sequences of text) of a split, drawn with --seed.")
     ] = None
     sequence_length: Annotated[
-        int | None, Option(help="Tokens of a sequence of text; what the model takes, up to 2048, when not given.")
+        int | None, Option(help="Tokens of a sequence of text; 2048, or what the model takes, when not given.")
     ] = None
 
 

@@ -192,7 +192,6 @@ def _proof(opened: Opened, result: PruneResult, data: ImageSet | TextSet | None)
 
     if data is None or result.verification is None:
         return result.verification
-    is_images = isinstance(data, ImageSet)
     first = next(data.batches(PROOF_IMAGES if isinstance(data, ImageSet) else 1, device=opened.device))
     inputs = first[:1] if isinstance(first, tuple) else first
     if result.masks is None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from secateur.cli.options import Common
 from secateur.cli.recipe import FILE_NAME, as_recipe, as_record
-from secateur.models.tokenizer import tokenizer_files
+from secateur.models import tokenizer_files
 from secateur.spec import RunRecord, SecateurError, Verification
 from secateur.store import demand_free, save_folder
 

@@ -64,6 +64,8 @@ def open_text(
     Raises DataError for what is missing, empty, too large, not UTF-8, or too short for a sequence in either split.
     """
     name = f"text:{path}"
+    if split not in ("train", "test"):
+        raise DataError(f"unknown split {split!r}; expected train or test")
     if length < 2:
         raise DataError(f"{name}: sequences of {length} tokens; at least 2 are needed to predict one from another")
     tokens = [torch.tensor(encode(_decoded(file)), dtype=torch.int64) for file in _files(Path(path), name)]
@@ -115,6 +117,8 @@ def _decoded(file: Path) -> str:
 @DATA.register("text", "text:PATH, a file of UTF-8 text or a folder of such files, for hf:DIR that generates text")
 def refuse(request: Request) -> ImageSet:
     """Text is opened by `open_text`, which knows a tokenizer; who asks for images is told so."""
+    if request.path is None:
+        raise DataError("text: no path given; write text:PATH, a file of text or a folder of such files")
     raise DataError(
         f"{request.name}: text, where images are read; text is for prune and evaluate of a language model (hf:DIR), "
         "and in Python for secateur.data.open_text"

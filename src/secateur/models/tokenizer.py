@@ -12,8 +12,8 @@ from secateur.spec import DataError, ModelError
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 """What transformers keeps of a tokenizer in a folder."""
-LONGEST = 2048
-"""Tokens of a sequence, where the model takes more."""
+LENGTH = 2048
+"""Tokens of a sequence, where the model takes as many and nobody asks for others."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Tokenizer:
     tokenizer: Any
     vocab_size: int
     """Tokens that the model knows."""
-    longest: int
-    """Tokens of a sequence that the model takes, `LONGEST` at most."""
+    longest: int | None
+    """Tokens of a sequence that the model takes; None where it has no limit."""
     folder: Path
 
     def encode(self, text: str) -> list[int]:
@@ -39,6 +39,16 @@ class Tokenizer:
             )
         return ids
 
+    def length(self, asked: int | None = None) -> int:
+        """Tokens of a sequence: as many as asked for, else `LENGTH`, or fewer where the model takes no more. Raises
+        DataError for more than it takes."""
+        most = self.longest or max(LENGTH, asked or 0)
+        if asked is not None and asked > most:
+            raise DataError(
+                f"sequences of {asked} tokens: the model of {self.folder} takes {most}; ask for at most these"
+            )
+        return asked or min(LENGTH, most)
+
 
 def load_tokenizer(name: str) -> Tokenizer:
     """The tokenizer of `hf:DIR`, a causal language model; no code of the folder runs.
@@ -52,7 +62,7 @@ def load_tokenizer(name: str) -> Tokenizer:
     if model_class.__name__ not in _generating():
         raise ModelError(f"{name} is a {model_class.__name__}, no causal language model; text is for these alone")
     folder = _folder(rest)
-    longest = min(LONGEST, getattr(config, "max_position_embeddings", LONGEST))
+    longest = getattr(config, "max_position_embeddings", None)
     return Tokenizer(_read(folder), config.get_text_config().vocab_size, longest, folder)
 
 

@@ -28,7 +28,9 @@ def evaluate(
     Raises ModelError where the model returns no class scores, or no scores of tokens.
     """
     with eval_mode(model), torch.no_grad():
-        return _of_text(model, data, device) if isinstance(data, TextSet) else _of_images(model, data, batch_size, device)
+        return (
+            _of_text(model, data, device) if isinstance(data, TextSet) else _of_images(model, data, batch_size, device)
+        )
 
 
 def _of_images(model: nn.Module, data: ImageSet, batch_size: int, device: str | torch.device) -> dict[str, float]:
@@ -56,6 +58,6 @@ def _token_scores(output: Any) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 3:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
         raise ModelError(
-            f"the model returned {found}, expected scores of shape (N, tokens, vocabulary); take a causal language model"
+            f"the model returned {found}, expected scores of shape (N, tokens, vocabulary); take a causal one"
         )
     return logits
