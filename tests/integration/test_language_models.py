@@ -8,41 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from calling import secateur
+from language_model import TEXT, llama, write_llama
 
 import secateur as sc
 from secateur.sparse import as_tensors, masks_of, sparsity
 from secateur.sparse.reconstruction import reconstruct
 
 transformers = pytest.importorskip("transformers")
-TEXT = "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness. "
-SIZES = {
-    "vocab_size": 256,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 16,
-}
 DECODER = ("--targets", "Linear", "--ignore", "lm_head")
-
-
-def llama(**changes: object) -> torch.nn.Module:
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SIZES, **changes})).eval()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A Llama whose tokenizer reads bytes, and a text beside it."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    llama().save_pretrained(tmp_path / "in")
-    symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({symbol: number for number, symbol in enumerate(symbols)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path / "in")
-    (tmp_path / "text.txt").write_text(10 * TEXT)
+    """A language model, and a text beside it."""
+    write_llama(tmp_path / "in")
+    (tmp_path / "text.txt").write_text(40 * TEXT)
     return tmp_path / "in"
 
 
@@ -71,8 +51,8 @@ def test_zeros_are_in_place_when_transformers_loads_the_folder(
     assert set(as_tensors(masks_of(sc.load(out)))) == {name for name in weights if "_proj" in name}
     assert math.isfinite(after["perplexity"])
     tokenizer = transformers.AutoTokenizer.from_pretrained(out)
-    ids = torch.tensor(tokenizer(10 * TEXT)["input_ids"])
-    rows = ids[: len(ids) // 16 * 16].reshape(-1, 16)
+    ids = torch.tensor(tokenizer(40 * TEXT)["input_ids"])
+    rows = ids[: len(ids) // 64 * 64].reshape(-1, 64)
     rows = rows[-max(1, round(len(rows) / 5)) :]
     with torch.no_grad():
         loss = float(stock(input_ids=rows, labels=rows).loss)
@@ -142,8 +122,8 @@ def _no_text(folder: Path, text: Path) -> None:
 
 
 def _reads_both_sides(folder: Path, text: Path) -> None:
-    sizes = {name: size for name, size in SIZES.items() if name != "num_key_value_heads"}
-    transformers.BertForMaskedLM(transformers.BertConfig(**sizes)).save_pretrained(folder)
+    config = transformers.BertConfig(vocab_size=256, hidden_size=32, num_hidden_layers=1, num_attention_heads=4)
+    transformers.BertForMaskedLM(config).save_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -169,9 +149,9 @@ def test_what_cannot_be_read_is_said(change: object, says: str, folder: Path, tm
 def test_sequences_are_no_longer_than_the_model_takes(folder: Path, tmp_path: Path) -> None:
     data = ("--data", f"text:{tmp_path / 'text.txt'}", "--sequence-length")
     assert secateur("evaluate", f"hf:{folder}", *data, 8).code == 0
-    found = secateur("evaluate", f"hf:{folder}", *data, 17)
+    found = secateur("evaluate", f"hf:{folder}", *data, 65)
     assert found.code == 2
-    assert "sequences of 17 tokens: the model of" in found.err
+    assert "sequences of 65 tokens: the model of" in found.err
 
 
 def test_text_is_for_language_models_alone(tmp_path: Path) -> None:
