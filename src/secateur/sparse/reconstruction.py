@@ -88,7 +88,7 @@ def _forgetful(copy: nn.Module) -> nn.Module:
     """The copy, told not to keep keys and values for tokens to come: they would be activations of every layer and
     batch at a time. Language models of transformers read this from their configurations, which are the copy's own."""
     for module in copy.modules():
-        config = getattr(module, "config", None)
+        config: Any = getattr(module, "config", None)
         if getattr(config, "use_cache", False) is True:
             config.use_cache = False
     return copy
