@@ -146,6 +146,13 @@ def test_what_cannot_be_read_is_said(change: object, says: str, folder: Path, tm
     assert not (tmp_path / "out").exists()
 
 
+def test_heads_may_be_cut_though_their_keys_and_values_could_be_kept(folder: Path) -> None:
+    kinds = secateur("inspect", f"hf:{folder}", "--format", "json").record
+    heads = [axis for axis in kinds["axes"] if "heads" in axis["role"]]
+    assert heads
+    assert all(axis["pin"] is None for axis in heads)
+
+
 def test_sequences_are_no_longer_than_the_model_takes(folder: Path, tmp_path: Path) -> None:
     data = ("--data", f"text:{tmp_path / 'text.txt'}", "--sequence-length")
     assert secateur("evaluate", f"hf:{folder}", *data, 8).code == 0
