@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from calling import secateur
-from language_model import TEXT, llama, write_llama
+from small_llama import TEXT, llama, write_llama
 
 import secateur as sc
 from secateur.sparse import as_tensors, masks_of, sparsity

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 import torch
 from calling import secateur
-from language_model import TEXT, write_llama
+from small_llama import TEXT, write_llama
 
 import secateur as sc
 from secateur.cli.app import VERBS
