@@ -9,10 +9,11 @@ from secateur.train import evaluate
 
 model = AutoModelForCausalLM.from_pretrained("llama")  # any folder with config.json, weights and tokenizer.json
 tokenizer = load_tokenizer("hf:llama")
-train, test = (open_text("corpus", tokenizer.encode, split, length=64) for split in ("train", "test"))
+train = open_text("corpus", tokenizer.encode, "train", length=tokenizer.length())
+test = open_text("corpus", tokenizer.encode, "test", length=tokenizer.length())
 
 decoder = {"targets": ["Linear"], "ignore": ["lm_head"]}  # the head and the embedding stay whole
-inputs, data = {"input_ids": train.tokens_NL[:1]}, list(train.subset(32).batches(1))
+inputs, data = {"input_ids": train.tokens_NL[:1]}, train.subset(128).batches(1)
 result = sc.prune(model, inputs, granularity="2:4", criterion="sparsegpt", data=data, **decoder)
 result.save("llama-2-4")
 

@@ -51,7 +51,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(recipe, folder)
     write_llama(folder / "llama")
     (folder / "corpus").mkdir()
-    (folder / "corpus" / "times.txt").write_text(40 * TEXT)
+    (folder / "corpus" / "times.txt").write_text(120 * TEXT)
     return folder
 
 

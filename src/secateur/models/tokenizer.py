@@ -89,7 +89,11 @@ def tokenizer_files(name: str) -> dict[str, str]:
     one."""
     prefix, _, rest = name.partition(":")
     folder = _folder(rest)
-    return {file: (folder / file).read_text() for file in FILES if prefix == "hf" and (folder / file).is_file()}
+    return {
+        file: (folder / file).read_text(encoding="utf-8")
+        for file in FILES
+        if prefix == "hf" and (folder / file).is_file()
+    }
 
 
 def _folder(rest: str) -> Path:
