@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.score.gradients import batches
+from secateur.score.gradients import batches, first_batch
 from secateur.sparse.layerwise import LAYERWISE, prune_layerwise
 from secateur.sparse.masks import apply_masks_, layouts, prunable_weights
 from secateur.sparse.pattern import Pattern
@@ -62,9 +62,7 @@ def reconstruct(
     """
     _demand_known(method, pattern)
     held = list(data) if hasattr(data, "__next__") else data
-    first = next(iter(batches(held)), None)
-    if first is None:
-        raise ScoreError("the data holds no batch; give a loader that yields at least one")
+    first = first_batch(batches(held))
     wanted = _shares(model, sparsity, pattern)
     copy = _forgetful(clone_with(model, lambda tensor: tensor.detach().clone())).eval().requires_grad_(False)
     layers = find_layers(copy, first[0], wanted)

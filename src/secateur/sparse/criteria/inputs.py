@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from secateur.sparse.criteria.registry import WEIGHT_CRITERIA, WeightQuestion, compares_in_rows, needs
+from secateur.score.registry import needs
+from secateur.sparse.criteria.registry import WEIGHT_CRITERIA, WeightQuestion, compares_in_rows
 
 
 @WEIGHT_CRITERIA.register("wanda", "absolute weight times the norm of its inputs, compared within each output")
