@@ -40,8 +40,8 @@ class Regrowing:
         every: int = 16,
     ) -> None:
         """sparsity: share of the prunable weights that goes in the end, in [0, 1). every: steps between two choices.
-        memory: share of its value that a removed weight keeps from step to step, 0 to 1; less than 1 takes the noise
-        out of what returns, which pays at very high sparsity.
+        memory: share of its value that a removed weight keeps from step to step, 0 to 1. Where nearly all
+        weights go, 1 lets so many return by chance that training suffers; take 0 there.
 
         Raises BudgetError for another sparsity or memory, no steps, or an N:M granularity, whose share cannot rise.
         """
