@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from secateur.data import ImageSet, list_data, open_data
+from secateur.data import ImageSet, list_data, open_data, open_text
 from secateur.data.transform import augmented, resized
 from secateur.spec import DataError
 
@@ -38,7 +38,7 @@ def image_set(count: int = 10, shape: tuple[int, int, int] = (1, 4, 4), **option
 
 
 def test_sources_have_a_line_each() -> None:
-    assert [name for name, _ in list_data()] == ["cifar10", "cifar100", "digits", "folder", "mnist"]
+    assert [name for name, _ in list_data()] == ["cifar10", "cifar100", "digits", "folder", "mnist", "text"]
     assert all(description for _, description in list_data())
 
 
@@ -275,3 +275,51 @@ def test_the_pickled_cifar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data_batch_1").touch()
     with pytest.raises(DataError, match=r"numpy\.savez"):
         open_data(f"cifar10:{tmp_path}", "train")
+
+
+def in_bytes(text: str) -> list[int]:
+    return list(text.encode())
+
+
+def test_text_is_cut_into_sequences_of_two_splits(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "second.txt").write_text("67890ä")
+    (tmp_path / "a.txt").write_text("12345")
+    (tmp_path / ".hidden").write_bytes(b"\xff")
+    train, test = (open_text(tmp_path, in_bytes, split, length=2) for split in ("train", "test"))
+    assert [bytes(row.tolist()) for row in train.tokens_NL] == [b"12", b"34", b"56", b"78", b"90"]
+    assert [bytes(row.tolist()) for row in test.tokens_NL] == ["ä".encode()]
+    assert [batch["input_ids"].shape for batch in train.batches(3)] == [(3, 2), (2, 2)]
+    drawn = open_text(tmp_path, in_bytes, "train", length=2, limit=3, seed=1)
+    assert len(drawn) == 3
+    assert torch.equal(drawn.tokens_NL, train.subset(3, seed=1).tokens_NL)
+    with pytest.raises(DataError, match="has 5; give a number"):
+        train.subset(6)
+
+
+@pytest.mark.parametrize(
+    ("content", "length", "message"),
+    [
+        (None, 4, "no such file or folder"),
+        (b"", 4, "no text there"),
+        (b"abc\xff", 4, r"text is not UTF-8 \(byte 3 is 0xff\)"),
+        (b"1234567", 4, "7 tokens, needs 8"),
+        (b"1234567", 1, "at least 2"),
+    ],
+    ids=["missing", "empty", "not UTF-8", "too short", "nothing to predict"],
+)
+def test_unusable_text_is_refused(content: bytes | None, length: int, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "text").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        open_text(tmp_path / "text", in_bytes, "train", length=length)
+
+
+def test_an_empty_folder_holds_no_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no text there"):
+        open_text(tmp_path, in_bytes, "train", length=4)
+
+
+def test_text_is_no_set_of_images(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="prune and evaluate of a language model"):
+        open_data(f"text:{tmp_path}", "train")

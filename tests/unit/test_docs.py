@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import shutil
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 from calling import secateur
+from small_llama import TEXT, write_llama
 
 import secateur as sc
 from secateur.cli.app import VERBS
@@ -41,11 +43,29 @@ def test_every_block_is_the_text_of_an_example() -> None:
     assert len(blocks()) >= 5
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
-def test_python_examples_run(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What examples find in the folder where they run: recipes, a language model, and a text for it."""
+    folder = tmp_path_factory.mktemp("examples")
+    for recipe in EXAMPLES.glob("*.yaml"):
+        shutil.copy(recipe, folder)
+    write_llama(folder / "llama")
+    (folder / "corpus").mkdir()
+    (folder / "corpus" / "times.txt").write_text(120 * TEXT)
+    return folder
+
+
+@pytest.fixture
+def here(surroundings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where an example runs."""
+    shutil.copytree(surroundings, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_python_examples_run(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with torch.random.fork_rng():
         runpy.run_path(str(EXAMPLES / name))
     assert capsys.readouterr().out
@@ -56,11 +76,9 @@ def test_every_public_name_is_used_in_an_example() -> None:
     assert [name for name in sc.__all__ if not re.search(rf"\bsc\.{name}\b", texts)] == []
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.sh")))
-def test_shell_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for recipe in EXAMPLES.glob("*.yaml"):
-        (tmp_path / recipe.name).write_text(recipe.read_text())
-    monkeypatch.chdir(tmp_path)
+def test_shell_examples_run(name: str) -> None:
     commands = [line for line in (EXAMPLES / name).read_text().splitlines() if not line.startswith("#")]
     for command in commands:
         program, *arguments = shlex.split(command)

@@ -17,7 +17,8 @@ from secateur.sparse.reconstruction import METHODS, Reconstructed, reconstruct
 from secateur.sparse.second_order import exact_obs, find_layers, refit, removal_costs, rounds, sweep
 from secateur.sparse.second_order.gauss_newton import gauss_newton_step
 from secateur.sparse.second_order.moments import measure_moments
-from secateur.sparse.second_order.sketch import divergence, sketches
+from secateur.sparse.second_order.outputs import divergence
+from secateur.sparse.second_order.sketch import sketches
 
 ELEMENT, TWO_OF_FOUR = Pattern("element"), Pattern("n:m", (2, 4))
 
@@ -243,6 +244,25 @@ def test_sketches_are_the_gauss_newton_matrix_and_the_gradient_in_expectation() 
     assert torch.allclose(gradients.pow(2).mean(0), squares, rtol=0.1)
     towards = torch.einsum("no,ni->oi", wanted - found, x) / 40
     assert torch.allclose((gradients * missing[:, None, None]).mean(0), towards, atol=0.1 * float(towards.abs().max()))
+
+
+def test_sketches_of_values_are_those_of_least_squares() -> None:
+    """A network that returns maps: half of the squared difference, in units of the reference's variance."""
+    torch.manual_seed(0)
+    model, reference = (nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (1, 2, 2))).requires_grad_(False) for _ in "ab")
+    data = [((torch.randn(40, 3),), None)]
+    layers = find_layers(model, data[0][0], ["0.weight"])
+    generator, drawn = torch.Generator().manual_seed(0), []
+    for _ in range(300):
+        drawn += list(sketches(model, reference, layers, data, generator))
+    gradients = torch.cat([sketch.gradients["0.weight"] * sketch.missing[:, None, None] for sketch in drawn])
+    model[0].weight.requires_grad_()
+    x = data[0][0][0]
+    unit = reference(x).var(0, correction=0).mean()
+    distance = (model(x) - reference(x)).square().mean() / 2 / unit
+    assert divergence(model, reference, data) == pytest.approx(float(distance.detach()), rel=1e-4)
+    (wanted,) = torch.autograd.grad(-distance, [model[0].weight])
+    assert torch.allclose(gradients.mean(0)[:, :3], wanted, atol=0.1 * float(wanted.abs().max()))
 
 
 def test_whole_network_steps_help_and_those_that_harm_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:

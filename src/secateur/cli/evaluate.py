@@ -1,4 +1,4 @@
-"""`secateur evaluate`: accuracy and costs."""
+"""`secateur evaluate`: accuracy or perplexity, and costs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Options(ModelOptions, DataOptions):
 
 
 def run(options: Options) -> Outcome:
-    """Measure accuracy, loss and costs."""
+    """Measure accuracy (of text perplexity), loss and costs."""
     from secateur.cli.measuring import measured
     from secateur.cli.opening import look_up
 
     target = look_up(options)
-    data = target.images(options, options.split)
+    data = target.examples(options, options.split)
     found = measured(target.build(data), data, latency=options.latency)
     return Outcome(found, metrics(found))

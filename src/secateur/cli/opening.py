@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from secateur.cli.options import DataOptions, ModelOptions
-from secateur.data import ImageSet, Split, open_data
+from secateur.data import ImageSet, Split, TextSet, open_data, open_text
 from secateur.loading import load
 from secateur.models import (
     Inputs,
@@ -18,6 +18,7 @@ from secateur.models import (
     build_model,
     example_inputs,
     list_models,
+    load_tokenizer,
     load_weights,
     natural_input_shape,
 )
@@ -46,21 +47,31 @@ class Target:
 
     def images(self, options: DataOptions, split: str) -> ImageSet:
         """One split of `--data`, in the shape that the model reads."""
-        if options.data is None:
-            raise DataError("no data given; name some with --data, for example --data digits (secateur list data)")
         return open_data(
-            options.data, cast(Split, split), input_shape=self.input_shape, limit=options.limit, seed=options.seed
+            _demanded(options), cast(Split, split), input_shape=self.input_shape, limit=options.limit, seed=options.seed
         )
 
-    def build(self, data: ImageSet | None = None) -> Opened:
-        """The network, with as many classes as the data has where nobody said otherwise.
+    def examples(self, options: DataOptions, split: str) -> ImageSet | TextSet:
+        """One split of `--data`: images, or text in the tokens that the model reads."""
+        source, _, path = _demanded(options).partition(":")
+        if source != "text" or not path:
+            return self.images(options, split)
+        tokenizer = load_tokenizer(self.name)
+        length = tokenizer.length(options.sequence_length)
+        return open_text(
+            path, tokenizer.encode, cast(Split, split), length=length, limit=options.limit, seed=options.seed
+        )
+
+    def build(self, data: ImageSet | TextSet | None = None) -> Opened:
+        """The network, with as many classes as the images have where nobody said otherwise.
 
         Raises ModelError where it does not give one score per class of the data.
         """
+        images = data if isinstance(data, ImageSet) else None
         own_classes = self.folder is not None or self.name.startswith("hf:")
-        classes = len(data.classes) if data is not None and self.num_classes is None and not own_classes else None
+        classes = len(images.classes) if images is not None and self.num_classes is None and not own_classes else None
         num_classes = self.num_classes if classes is None else classes
-        shape = self.input_shape or (data.input_shape if data is not None else None)
+        shape = self.input_shape or (images.input_shape if images is not None else None)
         build_shape = self.asked_shape or (shape if self.input_shape is None else None)
         model = build_model(self.name, num_classes=num_classes, input_shape=build_shape, seed=self.seed)
         if self.folder is not None:
@@ -68,8 +79,8 @@ class Target:
         if self.weights is not None:
             take_over_masks(model, load_weights(model, self.weights))
         model = model.eval().to(self.device)
-        if data is not None:
-            _check_classes(model, data, self.name)
+        if images is not None:
+            _check_classes(model, images, self.name)
         source = {"name": self.name, "num_classes": num_classes, "input_shape": list(shape) if shape else None}
         inputs = example_inputs(self.name, input_shape=shape)
         return Opened(model, inputs, {key: value for key, value in source.items() if value is not None})
@@ -90,6 +101,12 @@ class Opened:
     def device(self) -> torch.device:
         """Where the weights lie."""
         return next(self.model.parameters()).device
+
+
+def _demanded(options: DataOptions) -> str:
+    if options.data is None:
+        raise DataError("no data given; name some with --data, for example --data digits (secateur list data)")
+    return options.data
 
 
 def look_up(options: ModelOptions) -> Target:

@@ -44,10 +44,18 @@ class ModelOptions(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Common):
-    """Which images."""
+    """Which images, or which text."""
 
-    data: Annotated[str | None, Option(metavar="SPEC", help="Images: digits, mnist, cifar10, folder:DIR, ...")] = None
-    limit: Annotated[int | None, Option(help="Read at most so many images of a split, drawn with --seed.")] = None
+    data: Annotated[
+        str | None,
+        Option(metavar="SPEC", help="Images: digits, mnist, cifar10, folder:DIR, ...; for language models text:PATH."),
+    ] = None
+    limit: Annotated[
+        int | None, Option(help="Read at most so many images (sequences of text) of a split, drawn with --seed.")
+    ] = None
+    sequence_length: Annotated[
+        int | None, Option(help="Tokens of a sequence of text; 2048, or what the model takes, when not given.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +90,10 @@ class CutOptions(Common):
         str | None,
         Option(metavar="DEVICE", help="Round for a kind of device: cpu, tensor-core-int8, npu-32, ..."),
     ] = None
-    calibration: Annotated[int, Option(help="Training images for criteria that look at data.")] = 1024
+    calibration: Annotated[
+        int | None,
+        Option(help="Training examples for what looks at data: 1024 images or 128 sequences of text when not given."),
+    ] = None
     min_keep: Annotated[int, Option(help="Channels that every layer keeps at least.")] = 1
     max_remove_ratio: Annotated[float, Option(help="Share of each layer's channels that may go at most.")] = 1.0
     tie: Annotated[

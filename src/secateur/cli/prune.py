@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from secateur.cli.opening import Opened, Target
-    from secateur.data import ImageSet
+    from secateur.data import ImageSet, TextSet
     from secateur.pipeline import PruneResult
     from secateur.spec import Verification
 
-CALIBRATION_BATCH = 128
+CALIBRATION_IMAGES, CALIBRATION_SEQUENCES = 1024, 128
+"""When `--calibration` is not given; fewer sequences where the text has no more."""
+IMAGES_AT_ONCE, TOKENS_AT_ONCE = 128, 4096
+"""A batch of calibration data."""
 SHARED = ("adaptive", "fixed", "threshold", "sigma")
 """Allocators that read `--share`; all but the first are for single weights."""
 PROOF_IMAGES = 32
@@ -56,13 +59,13 @@ def run(options: Options) -> Outcome:
         parse_budgets(options.budget)
     if options.share and options.allocator not in (SHARED if single_weights else SHARED[:1]):
         raise BudgetError(f"--share is for --allocator {', '.join(SHARED)}; give one of them, too, or drop it")
-    if options.calibration < 1:
+    if options.calibration is not None and options.calibration < 1:
         raise BudgetError(f"--calibration {options.calibration}: give at least 1 image")
     if options.out is not None:
         demand_free(options.out)
         demand_other(options.out, options.model)
     target = look_up(options)
-    data = target.images(options, "test") if options.data is not None else None
+    data = target.examples(options, "test") if options.data is not None else None
     opened = target.build(data)
     note(f"pruning {target.name} to {', '.join([*options.granularity, *options.budget])}")
     result = _pruned(opened, options, data, _calibration(target, options, opened.device))
@@ -88,7 +91,8 @@ def run(options: Options) -> Outcome:
 
 
 def _calibration(target: Target, options: Options, device: torch.device) -> Iterator[Any] | None:
-    """Batches of training images, for what looks at data."""
+    """Batches of training images, or of text, for what looks at data."""
+    from secateur.data import ImageSet
     from secateur.recover import SECOND_ORDER
     from secateur.score import CRITERIA
     from secateur.sparse import UPDATING, WEIGHT_CRITERIA, Pattern
@@ -98,8 +102,12 @@ def _calibration(target: Target, options: Options, device: torch.device) -> Iter
     updates = options.recover is not None or options.criterion in (UPDATING if single_weights else [SECOND_ORDER])
     if options.data is None or not (updates or getattr(known.get(options.criterion), "needs", ())):
         return None
-    images = target.images(replace(options, limit=None), "train").subset(options.calibration, options.seed)
-    return images.batches(CALIBRATION_BATCH, device=device)
+    data = target.examples(replace(options, limit=None), "train")
+    if isinstance(data, ImageSet):
+        images = data.subset(options.calibration or CALIBRATION_IMAGES, options.seed)
+        return images.batches(IMAGES_AT_ONCE, device=device)
+    sequences = data.subset(options.calibration or min(CALIBRATION_SEQUENCES, len(data)), options.seed)
+    return sequences.batches(max(1, TOKENS_AT_ONCE // data.length), device=device)
 
 
 def _shares(given: Sequence[str]) -> Mapping[str, float] | str | None:
@@ -132,7 +140,9 @@ def _shares_of_curves(path: Path) -> dict[str, float]:
         raise BudgetError(f"{path} holds no shares of secateur sensitivity: {error}") from error
 
 
-def _pruned(opened: Opened, options: Options, data: ImageSet | None, calibration: Iterator[Any] | None) -> PruneResult:
+def _pruned(
+    opened: Opened, options: Options, data: ImageSet | TextSet | None, calibration: Iterator[Any] | None
+) -> PruneResult:
     from secateur.pipeline import PruneConfig, prune
 
     config = PruneConfig(
@@ -166,7 +176,7 @@ def _pruned(opened: Opened, options: Options, data: ImageSet | None, calibration
     )
 
 
-def _metrics(model: nn.Module, opened: Opened, data: ImageSet | None, *, latency: bool) -> dict[str, Any]:
+def _metrics(model: nn.Module, opened: Opened, data: ImageSet | TextSet | None, *, latency: bool) -> dict[str, Any]:
     from secateur.cost import measure_latency
     from secateur.train import evaluate
 
@@ -174,18 +184,20 @@ def _metrics(model: nn.Module, opened: Opened, data: ImageSet | None, *, latency
     return found | (measure_latency(model, opened.inputs) if latency else {})
 
 
-def _proof(opened: Opened, result: PruneResult, data: ImageSet | None) -> Verification | None:
-    """The worse of two comparisons: on random inputs, and on the first real images."""
+def _proof(opened: Opened, result: PruneResult, data: ImageSet | TextSet | None) -> Verification | None:
+    """The worse of two comparisons: on random inputs, and on the first real images or the first sequence of text."""
+    from secateur.data import ImageSet
     from secateur.sparse import as_tensors, verify_masks
     from secateur.surgery import verify
 
     if data is None or result.verification is None:
         return result.verification
-    images, _ = next(data.batches(PROOF_IMAGES, device=opened.device))
+    first = next(data.batches(PROOF_IMAGES if isinstance(data, ImageSet) else 1, device=opened.device))
+    inputs = first[:1] if isinstance(first, tuple) else first
     if result.masks is None:
-        on_data = verify(opened.model, result.model, result.plan, images)
+        on_data = verify(opened.model, result.model, result.plan, inputs)
     else:
-        on_data = verify_masks(opened.model, result.model, as_tensors(result.masks), (images,))
+        on_data = verify_masks(opened.model, result.model, as_tensors(result.masks), inputs)
     return max(result.verification, on_data, key=lambda proof: proof.relative_diff)
 
 

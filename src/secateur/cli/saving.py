@@ -12,6 +12,7 @@ from torch import nn
 
 from secateur.cli.options import Common
 from secateur.cli.recipe import FILE_NAME, as_recipe, as_record
+from secateur.models import tokenizer_files
 from secateur.spec import RunRecord, SecateurError, Verification
 from secateur.store import demand_free, save_folder
 
@@ -37,7 +38,7 @@ def save(
     stages: Sequence[Mapping[str, Any]] = (),
     notes: tuple[str, ...] = (),
 ) -> None:
-    """Write the folder."""
+    """Write the folder; a language model keeps the tokenizer that lay beside its original."""
     run = RunRecord(
         verb=verb,
         model=f"{type(model).__module__}.{type(model).__qualname__}",
@@ -49,7 +50,8 @@ def save(
         environment={"torch": torch.__version__, "python": platform.python_version()},
         notes=notes,
     )
-    save_folder(model, out, run=run, source=source, texts={FILE_NAME: as_recipe(verb, options)})
+    texts = {FILE_NAME: as_recipe(verb, options), **tokenizer_files(str(source.get("name", "")))}
+    save_folder(model, out, run=run, source=source, texts=texts)
 
 
 def demand_other(out: Path, model: str | None) -> None:

@@ -18,7 +18,7 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """A metric a line: of costs the share that is kept, of accuracy and loss the difference."""
+    """A metric a line: of costs the share that is kept, of accuracy, perplexity and loss the difference."""
     rows = [("", "before", "after", "")]
     for key, value in before.items():
         new = after.get(key)
@@ -28,7 +28,7 @@ def before_and_after(before: Mapping[str, Any], after: Mapping[str, Any]) -> str
 
 
 def _change(key: str, before: float, after: float) -> str:
-    if key in ("accuracy", "loss") or not before:
+    if key in ("accuracy", "perplexity", "loss") or not before:
         return f"{after - before:+.4f}"
     return f"{after / before:.1%}"
 

@@ -1,4 +1,4 @@
-"""Labelled images by name: digits, MNIST, CIFAR, or a folder of the user's own."""
+"""Labelled images by name: digits, MNIST, CIFAR, or a folder of the user's own; and text for language models."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from secateur.data import cifar, digits, folder, mnist
 from secateur.data.images import ImageSet, Shape
 from secateur.data.source import DATA, Reader, Request, Split
+from secateur.data.text import TextSet, open_text
 from secateur.spec import DataError
 from secateur.spec.errors import nearest
 
@@ -17,12 +18,14 @@ __all__ = [
     "Reader",
     "Request",
     "Split",
+    "TextSet",
     "cifar",
     "digits",
     "folder",
     "list_data",
     "mnist",
     "open_data",
+    "open_text",
 ]
 
 

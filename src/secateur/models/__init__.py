@@ -11,6 +11,7 @@ from torch import nn
 from secateur.models import builtin_source, factory_source, hf_source, timm_source, torchvision_source
 from secateur.models.inputs import Inputs
 from secateur.models.named import MODELS, NamedModel, Shape
+from secateur.models.tokenizer import Tokenizer, load_tokenizer, tokenizer_files
 from secateur.models.weights import load_weights
 from secateur.spec import ModelError, SecateurError
 
@@ -19,12 +20,15 @@ __all__ = [
     "Inputs",
     "NamedModel",
     "Shape",
+    "Tokenizer",
     "build_model",
     "example_inputs",
     "list_models",
+    "load_tokenizer",
     "load_weights",
     "natural_input_shape",
     "possible_origins",
+    "tokenizer_files",
 ]
 
 

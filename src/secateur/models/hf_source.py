@@ -9,11 +9,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from secateur.models.extras import import_extra
 from secateur.models.inputs import Inputs, generator, image_shape, random_image
@@ -55,20 +56,23 @@ def input_shape(name: str) -> Shape | None:
 
 
 def example_inputs(name: str, shape: Shape | None) -> Inputs:
-    """`input_ids` and `attention_mask` for text, `pixel_values` for images, both where the model takes both."""
-    config = _config(name)
-    main = _main_input(name, config)
+    """`input_ids` and `attention_mask` for text, `pixel_values` for images, both where the model takes both. Keys and
+    values for tokens to come are not asked for: they are no outputs that callers rely on."""
+    model_class, config = class_and_config(name)
+    main = model_class.main_input_name
     if main == "pixel_values":
         return {"pixel_values": random_image(shape or _image_shape(config))}
     if main != "input_ids":
         raise ModelError(f"{name}: the model reads {main!r}, which has no example; pass example inputs of your own")
     inputs = _text(getattr(config, "text_config", config))
+    if "use_cache" in signature(model_class.forward).parameters:
+        inputs["use_cache"] = False
     if hasattr(config, "vision_config"):
         inputs["pixel_values"] = random_image(shape or _image_shape(config.vision_config))
     return inputs
 
 
-def _text(config: Any) -> dict[str, Tensor]:
+def _text(config: Any) -> dict[str, Any]:
     length = min(TOKENS, getattr(config, "max_position_embeddings", TOKENS))
     ids = torch.randint(0, config.vocab_size, (1, length), generator=generator())
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -94,6 +98,12 @@ def _config(name: str) -> Any:
         return auto_config.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"hf:{name}: config.json is not usable: {error}") from error
+
+
+def class_and_config(name: str) -> tuple[Any, Any]:
+    """Class of the model, and its configuration; nothing is built."""
+    config = _config(name)
+    return _model_class(name, config), config
 
 
 def _model_class(name: str, config: Any) -> Any:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from secateur.models.named import Shape
 
-Inputs = tuple[Any, ...] | dict[str, Tensor]
-"""Positional or keyword arguments of `forward`; tensors, or lists of tensors for detectors."""
+Inputs = tuple[Any, ...] | dict[str, Any]
+"""Positional or keyword arguments of `forward`; tensors, lists of tensors for detectors, or switches."""
 
 
 def random_image(shape: tuple[int, ...]) -> Tensor:

@@ -13,7 +13,7 @@ constant.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from secateur.recover.shortcuts import Keeping, Shortcut, find_shortcuts
-from secateur.score.gradients import Batch
-from secateur.sparse.paused import PausedForward, Pausing
+from secateur.score.gradients import Batch, first_batch
+from secateur.sparse.paused import PausedForward, Pausing, in_order
 from secateur.sparse.second_order.layers import Layer, find_layers
-from secateur.spec import Plan, ScoreError
+from secateur.spec import Plan
 from secateur.structure.capture import Inputs, as_captured, capture_with_values
 from secateur.structure.modes import eval_mode
 from secateur.structure.program import Program
@@ -102,8 +102,7 @@ def refit_(
     reaches, and weights that are no linear layer or convolution of their own, stay as they are. Raises ScoreError where
     there is no batch.
     """
-    if not data:
-        raise ScoreError("the data holds no batch; give a loader that yields at least one")
+    first_batch(data)
     with eval_mode(small, dense):
         return _refit_(small, dense, plan, data, generator, damping)
 
@@ -126,24 +125,12 @@ def _refit_(
             stack.enter_context(Pausing(modules))
         running = [(sides[0].start(inputs), sides[1].start(inputs)) for inputs, _ in data]
         stack.callback(lambda: [run.forward.stop() for both in running for run in both])
-        for name in _in_order(running, done):
+        for name in in_order([ours.forward for ours, _ in running]):
             there = [both for both in running if both[0].forward.name == name and both[1].go_to(name)]
             if there:
                 _fit_(pairs[name], there, generator, damping)
+                done.append(name)
     return done
-
-
-def _in_order(running: Sequence[tuple[Running, Running]], done: list[str]) -> Iterator[str]:
-    """The next layer at which forwards of the smaller network stand, until all have come to their end."""
-    while True:
-        for run, _ in running:
-            while run.forward.at_start or run.forward.name in done:
-                run.forward.proceed()
-        name = next((run.forward.name for run, _ in running if run.forward.name is not None), None)
-        if name is None:
-            return
-        yield name
-        done.append(name)
 
 
 def _pairs(small: nn.Module, dense: nn.Module, plan: Plan, inputs: Inputs) -> dict[str, Pair]:

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.score.gradients import Batch
+from secateur.score.gradients import Batch, first_batch
+from secateur.score.reduction import key_along
 from secateur.sparse.second_order.layers import Layer, find_layers
 from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.obs import damped
 from secateur.sparse.second_order.sketch import row_importance
 from secateur.spec import Axis, Scores, Structure
-from secateur.spec.expr import axes_of, index_along
+from secateur.spec.expr import axes_of
 from secateur.structure.capture import private_copy
 
 SECOND_ORDER = "second-order"
@@ -69,7 +70,7 @@ def healed_scores(
     for them are skipped.
     """
     copy = private_copy(model).eval().requires_grad_(False)
-    first = next(iter(data()))[0]
+    first = first_batch(data())[0]
     layers = find_layers(copy, first, list(structure.reads))
     generator = torch.Generator().manual_seed(seed)
     hessians = measure_moments(copy, layers, data(), generator)
@@ -98,7 +99,7 @@ def _readers(
         dims = structure.tensors[name].dims
         if name not in hessians or layers[name].groups > 1 or axis.name not in axes_of(dims[dim]):
             continue
-        key = _keys(axis, structure, dims[dim])
+        key = key_along(dims[dim], axis, structure)
         if key is None:
             continue
         layout = layers[name].layout
@@ -110,15 +111,6 @@ def _readers(
 
 def _count(axis: Axis, structure: Structure) -> int:
     return axis.size * (structure.sizes[axis.within] if axis.within is not None else 1)
-
-
-def _keys(axis: Axis, structure: Structure, expr: object) -> np.ndarray | None:
-    """Which index of the axis (of which index of its parent) each position is at; -1 where at none."""
-    index = index_along(expr, axis.name, structure.sizes)  # type: ignore[arg-type]
-    if axis.within is None:
-        return index
-    parent = index_along(expr, axis.within, structure.sizes)  # type: ignore[arg-type]
-    return None if (parent[index >= 0] < 0).any() else np.where(index >= 0, parent * axis.size + index, -1)
 
 
 def _ordered(axis: Axis, readers: list[_Reader], structure: Structure) -> np.ndarray:
@@ -135,5 +127,5 @@ def _ordered(axis: Axis, readers: list[_Reader], structure: Structure) -> np.nda
             scores[left[place]] = highest
             for reader in readers:
                 reader.remove(left[place])
-        left = [index for place, index in enumerate(left) if place not in set(going.tolist())]
+        left = np.delete(left, going).tolist()
     return scores if axis.within is None else scores.reshape(-1, axis.size)

@@ -7,7 +7,7 @@ operand are read off a captured program, and the operand's values are kept while
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from secateur.structure.program import Op, Program, Ref
+from secateur.structure.weights import weights_read
 
 aten = torch.ops.aten
 _AS_IT_IS = (aten.view.default, aten._unsafe_view.default, aten.clone.default, aten.dropout.default)
@@ -53,29 +54,11 @@ def find_shortcuts(program: Program) -> dict[str, Shortcut]:
         for number in op.outputs:
             made_at.setdefault(number, place)
     found: dict[str, Shortcut] = {}
-    for place, op in enumerate(program.ops):
-        name = _product_with(program, op)
-        if name is not None and name not in found:
-            shortcut = _followed(program, op.outputs[0], readers)
-            if shortcut is not None and made_at.get(shortcut.operand, -1) < place:
-                found[name] = shortcut
+    for place, name in weights_read(program):
+        shortcut = _followed(program, program.ops[place].outputs[0], readers)
+        if name not in found and shortcut is not None and made_at.get(shortcut.operand, -1) < place:
+            found[name] = shortcut
     return found
-
-
-def _product_with(program: Program, op: Op) -> str | None:
-    """The weight that the operator multiplies what it reads with."""
-    if op.target is aten.convolution.default:
-        return program.named.get(op.reads[1])
-    if op.target in (aten.addmm.default, aten.mm.default):
-        return _transposed(program, op.reads[-1])
-    return None
-
-
-def _transposed(program: Program, number: int) -> str | None:
-    maker = next((op for op in program.ops if number in op.outputs), None)
-    if maker is None:
-        return program.named.get(number)
-    return program.named.get(maker.reads[0]) if maker.target is aten.t.default else None
 
 
 def _followed(program: Program, number: int, readers: Mapping[int, list[Op]]) -> Shortcut | None:
@@ -110,20 +93,20 @@ class Keeping(TorchDispatchMode):
     """Keeps the values of some tensors of a captured program while its forward runs again; none any more from where it
     runs other operators."""
 
-    def __init__(self, program: Program, wanted: Iterator[int] | set[int]) -> None:
+    def __init__(self, program: Program, wanted: Collection[int]) -> None:
         super().__init__()
-        self.program, self.wanted = program, set(wanted)
+        self.program, self.wanted = program, frozenset(wanted)
         self.place = 0
         self.values: dict[int, Tensor] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
-        if self.place < len(self.program.ops):
-            op = self.program.ops[self.place]
-            self.place = self.place + 1 if op.target is func else len(self.program.ops)
-            if op.target is func:
-                results = output if isinstance(output, list | tuple) else (output,)
-                for number, value in zip(op.outputs, results, strict=False):
-                    if number in self.wanted:
-                        self.values[number] = value
+        op = self.program.ops[self.place] if self.place < len(self.program.ops) else None
+        if op is None or op.target is not func:
+            self.place = len(self.program.ops)
+            return output
+        self.place += 1
+        results = output if isinstance(output, list | tuple) else (output,)
+        made = zip(op.outputs, results, strict=False)
+        self.values.update((number, value) for number, value in made if number in self.wanted)
         return output

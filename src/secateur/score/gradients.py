@@ -32,6 +32,14 @@ def batches(data: Iterable[Any]) -> Iterator[Batch]:
             yield normalise_inputs(tuple(batch) if isinstance(batch, list) else batch), None
 
 
+def first_batch(data: Iterable[Batch]) -> Batch:
+    """The first of some batches; raises ScoreError where there is none."""
+    found = next(iter(data), None)
+    if found is None:
+        raise ScoreError("the data holds no batch; give a loader that yields at least one")
+    return found
+
+
 def _is_labels(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.dim() == 1 and not value.is_floating_point()
 

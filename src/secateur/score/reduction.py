@@ -73,9 +73,8 @@ def _sum_at(values: Summed, dims: Sequence[Expr], axis: Axis, structure: Structu
     if axis.within is None:
         return _scatter(values.keeping([dim]), index, axis.size)
     parents = structure.sizes[axis.within]
-    own_parent = index_along(dims[dim], axis.within, structure.sizes)
-    if (own_parent[index >= 0] >= 0).all():
-        key = np.where(index >= 0, own_parent * axis.size + index, -1)
+    key = key_along(dims[dim], axis, structure)
+    if key is not None:
         return _scatter(values.keeping([dim]), key, parents * axis.size).reshape(parents, axis.size)
     partner = next(d for d, expr in enumerate(dims) if d != dim and axis.within in axes_of(expr))
     outer = index_along(dims[partner], axis.within, structure.sizes)
@@ -84,6 +83,16 @@ def _sum_at(values: Summed, dims: Sequence[Expr], axis: Axis, structure: Structu
     key = np.where(both, outer[:, None] * axis.size + index[None, :], -1)
     flat = table if partner < dim else table.T
     return _scatter(flat.reshape(-1), key.reshape(-1), parents * axis.size).reshape(parents, axis.size)
+
+
+def key_along(expr: Expr, axis: Axis, structure: Structure) -> np.ndarray | None:
+    """For each position of the dimension the index of the axis there, -1 where it does not occur; of an axis with a
+    parent `parent index * size + index`, None where the parent is not in the same dimension."""
+    index = index_along(expr, axis.name, structure.sizes)
+    if axis.within is None:
+        return index
+    parent = index_along(expr, axis.within, structure.sizes)
+    return None if (parent[index >= 0] < 0).any() else np.where(index >= 0, parent * axis.size + index, -1)
 
 
 def _scatter(values: torch.Tensor, index: np.ndarray, size: int) -> torch.Tensor:
@@ -107,11 +116,9 @@ def rows_along(weight: torch.Tensor, dims: Sequence[Expr], axis: Axis, structure
     """The weight as one row per index of the axis, `(size, entries)`, or `(parent size, size, entries)` for an axis
     with a parent, from the first dimension in which the axis stands (beside its parent)."""
     dim = next(dim for dim, expr in enumerate(dims) if axis.name in axes_of(expr))
-    index = index_along(dims[dim], axis.name, structure.sizes)
-    parents = 1
-    if axis.within is not None and axis.within in axes_of(dims[dim]):
-        parents = structure.sizes[axis.within]
-        index = np.where(index >= 0, index_along(dims[dim], axis.within, structure.sizes) * axis.size + index, -1)
+    key = key_along(dims[dim], axis, structure)
+    index = index_along(dims[dim], axis.name, structure.sizes) if key is None else key
+    parents = 1 if key is None or axis.within is None else structure.sizes[axis.within]
     order = np.argsort(index, kind="stable")
     order = order[int((index < 0).sum()) :]
     rows = weight.movedim(dim, 0).reshape(weight.shape[dim], -1)[torch.as_tensor(order, device=weight.device)]

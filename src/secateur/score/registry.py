@@ -8,6 +8,7 @@ compared as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 
@@ -19,10 +20,14 @@ Criterion = Callable[[Question], Mapping[str, torch.Tensor]]
 CRITERIA: Registry[Criterion] = Registry("criteria")
 
 
-def needs(*kinds: str) -> Callable[[Criterion], Criterion]:
-    """Decorator: the criterion reads these statistics of data (see `score.measuring`)."""
+T = TypeVar("T")
 
-    def mark(criterion: Criterion) -> Criterion:
+
+def needs(*kinds: str) -> Callable[[T], T]:
+    """Decorator: the criterion reads these statistics of data (see `score.measuring`; of single weights
+    `sparse.measuring`, and `batches` for the data itself)."""
+
+    def mark(criterion: T) -> T:
         criterion.needs = frozenset(kinds)  # type: ignore[attr-defined]
         return criterion
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from secateur.score.gradients import Batch
 from secateur.sparse.pattern import Pattern
-from secateur.sparse.paused import PausedForward, Pausing
+from secateur.sparse.paused import PausedForward, Pausing, in_order
 from secateur.sparse.second_order.layers import Layer
 from secateur.sparse.second_order.moments import Moments
 from secateur.sparse.second_order.obs import damped, exact_obs, refit
@@ -88,25 +88,14 @@ def prune_layerwise(
     kept: dict[str, Tensor] = {}
     try:
         with Pausing({name: layer.module for name, layer in layers.items()}):
-            running = _proceeding(forwards, kept)
-            while running:
-                name = next(name for name in layers if any(forward.name == name for forward in running))
-                hessian = _hessian(layers[name], [forward for forward in running if forward.name == name], generator)
+            for name in in_order(forwards):
+                hessian = _hessian(layers[name], [forward for forward in forwards if forward.name == name], generator)
                 kept[name], values = _pruned(layers[name], hessian, shares[name], pattern, method)
                 layers[name].write_(model, values)
-                running = _proceeding(running, kept)
     finally:
         for forward in forwards:
             forward.stop()
     return kept
-
-
-def _proceeding(forwards: Sequence[PausedForward], done: Mapping[str, Tensor]) -> list[PausedForward]:
-    """Let all run on that stand at no layer, or at one that is done; returns those that stand at another one."""
-    for forward in forwards:
-        while forward.at_start or forward.name in done:
-            forward.proceed()
-    return [forward for forward in forwards if forward.name is not None]
 
 
 def _hessian(layer: Layer, forwards: Sequence[PausedForward], generator: torch.Generator) -> Tensor:

@@ -28,6 +28,7 @@ def prunable_weights(
     """The parameters of two or more dimensions by name, shared ones once: weights, not biases or norms.
 
     ignore, targets: parameters, modules (and all below them), `re:` patterns on either, module types, `first`, `last`.
+    A shared one is meant by each of its names.
     Raises SelectorError for one that matches no such parameter.
     """
     weights = {name: parameter for name, parameter in model.named_parameters() if parameter.dim() > 1}
@@ -40,9 +41,13 @@ def _matched(model: nn.Module, weights: Mapping[str, nn.Parameter], selector: Se
     names = list(weights)
     if selector in ("first", "last"):
         return names[:1] if selector == "first" else names[-1:]
-    modules = [f"{path}." for path, module in model.named_modules() if is_meant(path, module, selector)]
-    itself = [name for name in names if is_meant(name, weights[name], selector)]
-    found = [name for name in names if name in itself or name.startswith(tuple(modules))]
+    modules = tuple(f"{path}." for path, module in model.named_modules() if is_meant(path, module, selector))
+    meant = {
+        id(parameter)
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if is_meant(name, parameter, selector) or name.startswith(modules)
+    }
+    found = [name for name in names if id(weights[name]) in meant]
     if not found:
         shown = selector if isinstance(selector, str) else selector.__name__
         known = [*names, *(path for path, _ in model.named_modules() if path)]

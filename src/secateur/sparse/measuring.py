@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateur.score.gradients import Batch, chunks, gradients_per_sample
+from secateur.score.gradients import Batch, chunks, first_batch, gradients_per_sample
 from secateur.score.statistics import Statistics
-from secateur.spec import ScoreError
 from secateur.structure import named_tensors
 from secateur.structure.capture import as_captured, call_model
 
@@ -26,8 +25,7 @@ def measure_weights(
 
     model: in eval mode; is not changed. weights: of this model. Raises ScoreError for data without a batch.
     """
-    if not data:
-        raise ScoreError("the data holds no batch; give a loader that yields at least one")
+    first_batch(data)
     found = Statistics("")
     for batch in data:
         if needs & GRADIENTS:

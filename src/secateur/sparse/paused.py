@@ -9,7 +9,7 @@ needs anyway. No module has to be known as a block, and the network is run once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
@@ -79,6 +79,21 @@ class PausedForward:
             self._error = error
         self.name = self.given = None
         self._has_paused.release()
+
+
+def in_order(forwards: Sequence[PausedForward]) -> Iterator[str]:
+    """The next layer at which forwards stand, each layer once, until all have come to their end; they run on when the
+    next one is asked for."""
+    done: set[str] = set()
+    while True:
+        for forward in forwards:
+            while forward.at_start or forward.name in done:
+                forward.proceed()
+        name = next((forward.name for forward in forwards if forward.name is not None), None)
+        if name is None:
+            return
+        yield name
+        done.add(name)
 
 
 _OWN = threading.local()

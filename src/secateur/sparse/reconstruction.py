@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.score.gradients import batches
+from secateur.score.gradients import batches, first_batch
 from secateur.sparse.layerwise import LAYERWISE, prune_layerwise
 from secateur.sparse.masks import apply_masks_, layouts, prunable_weights
 from secateur.sparse.pattern import Pattern
@@ -62,18 +62,16 @@ def reconstruct(
     """
     _demand_known(method, pattern)
     held = list(data) if hasattr(data, "__next__") else data
-    first = next(iter(batches(held)), None)
-    if first is None:
-        raise ScoreError("the data holds no batch; give a loader that yields at least one")
+    first = first_batch(batches(held))
     wanted = _shares(model, sparsity, pattern)
-    copy = clone_with(model, lambda tensor: tensor.detach().clone()).eval().requires_grad_(False)
+    copy = _forgetful(clone_with(model, lambda tensor: tensor.detach().clone())).eval().requires_grad_(False)
     layers = find_layers(copy, first[0], wanted)
     others = [name for name in wanted if name not in layers]
     before = {name: tensor.clone() for name, tensor in copy.state_dict().items()}
     masks = _by_magnitude_(copy, {name: wanted[name] for name in others}, pattern)
     generator = torch.Generator().manual_seed(seed)
     if method == "second-order":
-        teacher = private_copy(model if reference is None else reference).eval()
+        teacher = _forgetful(private_copy(model if reference is None else reference)).eval()
         task = Task(copy, teacher, layers, lambda: batches(held), generator)
         kept = prune_in_rounds(task, _goals(layers, wanted, together=isinstance(sparsity, float)), pattern)
     else:
@@ -82,6 +80,16 @@ def reconstruct(
     after = copy.state_dict()
     changed = {name: after[name] for name in after if not torch.equal(after[name], before[name])}
     return Reconstructed(masks, changed, _notes(others))
+
+
+def _forgetful(copy: nn.Module) -> nn.Module:
+    """The copy, told not to keep keys and values for tokens to come: they would be activations of every layer and
+    batch at a time. Language models of transformers read this from their configurations, which are the copy's own."""
+    for module in copy.modules():
+        config: Any = getattr(module, "config", None)
+        if getattr(config, "use_cache", False) is True:
+            config.use_cache = False
+    return copy
 
 
 def _demand_known(method: str, pattern: Pattern) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 from secateur.spec.record import Record
 
-METRICS = ("accuracy", "loss", "param_count", "macs", "size_bytes", "latency_ms", "sparsity", "link_bytes")
+METRICS = (
+    "accuracy", "perplexity", "loss", "param_count", "macs", "size_bytes", "latency_ms", "sparsity", "link_bytes",
+)  # fmt: skip
 """Metric keys, one meaning each (docs/glossary.md)."""
 
 

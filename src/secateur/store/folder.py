@@ -130,7 +130,7 @@ def _write(
     (folder / RUN).write_text(record.to_json(indent=1))
     (folder / CARD).write_text(model_card(record, source, from_pretrained=layout == "transformers"))
     for file, text in texts.items():
-        (folder / file).write_text(text)
+        (folder / file).write_text(text, encoding="utf-8")
     files = sorted(path.name for path in folder.iterdir())
     for file in files:
         (folder / file).chmod((folder / PLAN).stat().st_mode)  # weights as readable as the rest

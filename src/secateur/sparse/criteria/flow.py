@@ -12,7 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from secateur.score.gradients import loss_of
-from secateur.sparse.criteria.registry import WEIGHT_CRITERIA, WeightQuestion, needs
+from secateur.score.registry import needs
+from secateur.sparse.criteria.registry import WEIGHT_CRITERIA, WeightQuestion
 from secateur.sparse.select import keep_highest
 from secateur.spec import ScoreError
 from secateur.structure.capture import tensors_in

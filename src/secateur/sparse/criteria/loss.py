@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from secateur.sparse.criteria.registry import WEIGHT_CRITERIA, WeightQuestion, needs
+from secateur.score.registry import needs
+from secateur.sparse.criteria.registry import WEIGHT_CRITERIA, WeightQuestion
 
 
 @WEIGHT_CRITERIA.register("taylor", "squared gradient times weight, averaged over samples; the same order as fisher")

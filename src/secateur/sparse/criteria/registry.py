@@ -54,16 +54,6 @@ WeightCriterion = Callable[[WeightQuestion], Mapping[str, Tensor]]
 WEIGHT_CRITERIA: Registry[WeightCriterion] = Registry("weight-criteria")
 
 
-def needs(*kinds: str) -> Callable[[WeightCriterion], WeightCriterion]:
-    """Decorator: the criterion reads these statistics of data (`sparse.measuring`); `batches` for the data itself."""
-
-    def mark(criterion: WeightCriterion) -> WeightCriterion:
-        criterion.needs = frozenset(kinds)  # type: ignore[attr-defined]
-        return criterion
-
-    return mark
-
-
 def compares_in_rows(criterion: WeightCriterion) -> WeightCriterion:
     """Decorator: scores are compared within each output, where the allocator is `uniform`."""
     criterion.in_rows = True  # type: ignore[attr-defined]

@@ -27,7 +27,8 @@ from secateur.sparse.second_order.gauss_newton import enough_directions, gauss_n
 from secateur.sparse.second_order.layers import Layer
 from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.obs import damped, refit, removal_costs
-from secateur.sparse.second_order.sketch import Sketch, diagonal, divergence, row_importance, sketches
+from secateur.sparse.second_order.outputs import divergence
+from secateur.sparse.second_order.sketch import Sketch, diagonal, row_importance, sketches
 from secateur.sparse.select import keep_highest
 
 ROUND = 0.25

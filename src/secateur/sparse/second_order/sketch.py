@@ -1,10 +1,9 @@
 """How the outputs of a network depend on its weights, as random directions of samples.
 
-With `q` a distribution over classes, `L L^T = diag(q) - q q^T` and `z` standard normal, `u = L z`: the gradients of
-`u . logits` are samples whose second moment is the Gauss-Newton matrix of the Kullback-Leibler divergence, and no label
-is needed. As q the mean of the distributions of reference and network is taken: that of either alone is blind where it
-is sure and the other is not. Samples are drawn in proportion to `trace(diag(q) - q q^T)`, and each draw weighs as much
-less: outputs that are certain say next to nothing about any weight, and cost as much to look at.
+The gradients of `u . outputs`, with the directions `u` of `Outputs.direction`, are samples whose second moment is the
+Gauss-Newton matrix of the distance from the reference, and no label is needed. Samples are drawn in proportion to how
+much their outputs can move, and each draw weighs as much less: outputs that are certain say next to nothing about any
+weight, and cost as much to look at.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.score.gradients import CHUNK, Batch, chunks, class_scores, picked
+from secateur.score.gradients import CHUNK, Batch, chunks, picked
 from secateur.sparse.second_order.layers import Layer, given
-from secateur.structure.capture import Inputs, attached, call_model
+from secateur.sparse.second_order.outputs import Outputs, outputs_of
+from secateur.structure.capture import attached, call_model
 
 FLOOR = 0.05
 """What is added to the chance of each sample, as a share of the mean."""
@@ -30,12 +30,12 @@ SKETCHES = 16
 
 @dataclass(frozen=True)
 class Sketch:
-    """Of some samples as drawn: how `u . logits` of each depends on each weight, and how far it is off."""
+    """Of some samples as drawn: how `u . outputs` of each depends on each weight, and how far it is off."""
 
     gradients: Mapping[str, Tensor]
     """By weight, `(N, R, D)`; zero where the layer was not called."""
     missing: Tensor
-    """What `u . logits` lacks, to first order in the divergence of the network from the reference, `(N,)`."""
+    """What `u . outputs` lacks, to first order in the distance of the network from the reference, `(N,)`."""
 
 
 def sketches(
@@ -49,9 +49,10 @@ def sketches(
     over samples, in expectation.
 
     model, reference: in eval mode; `layers` are those of `model`, and no parameter of it needs a gradient. Raises
-    ScoreError for a model that returns no class scores.
+    ScoreError for a model that returns no numbers.
     """
     calls: list[tuple[str, Tensor, Tensor]] = []
+    outputs: Outputs | None = None
 
     def watching(name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
@@ -63,61 +64,34 @@ def sketches(
 
     with attached(layer.module.register_forward_hook(watching(n), with_kwargs=True) for n, layer in layers.items()):
         for batch in data:
-            wanted, found = _all_shares(reference, batch), _all_shares(model, batch)
-            chosen, scale = _drawn((found + wanted) / 2, generator)
+            outputs = outputs_of(reference, batch[0]) if outputs is None else outputs
+            wanted, found = (_read_all(outputs, network, batch) for network in (reference, model))
+            chosen, scale = _drawn(outputs.spread(found, wanted), generator)
             for rows in chosen.split(CHUNK):
                 calls.clear()
                 with torch.enable_grad():
-                    logits = class_scores(call_model(model, picked(batch[0], rows))).float()
-                direction, missing = _direction(found[rows], wanted[rows], generator)
+                    made = outputs.read(call_model(model, picked(batch[0], rows)))
+                direction, missing = outputs.direction(found[rows], wanted[rows], generator)
                 own = scale[rows]
                 with torch.enable_grad():
-                    total = own @ (direction * logits).flatten(1).sum(1)
-                    made = torch.autograd.grad(total, [output for _, _, output in calls])
-                yield Sketch(_gradients(layers, calls, made), missing * own)
+                    total = own @ (direction * made).flatten(1).sum(1)
+                    slopes = torch.autograd.grad(total, [output for _, _, output in calls])
+                yield Sketch(_gradients(layers, calls, slopes), missing * own)
 
 
-def divergence(model: nn.Module, reference: nn.Module, data: Iterable[Batch]) -> float:
-    """Mean Kullback-Leibler divergence of the model's distributions from the reference's, both in eval mode."""
-    total, count = 0.0, 0
+def _read_all(outputs: Outputs, model: nn.Module, batch: Batch) -> Tensor:
     with torch.no_grad():
-        for batch in data:
-            for inputs, _ in chunks(*batch):
-                wanted, found = _log_shares(reference, inputs), _log_shares(model, inputs)
-                total += float(torch.nn.functional.kl_div(found, wanted, reduction="sum", log_target=True))
-                count += wanted[..., 0].numel()
-    return total / count
+        return torch.cat([outputs.read(call_model(model, inputs)) for inputs, _ in chunks(*batch)])
 
 
-def _log_shares(model: nn.Module, inputs: Inputs) -> Tensor:
-    return class_scores(call_model(model, inputs)).float().log_softmax(-1)
-
-
-def _all_shares(model: nn.Module, batch: Batch) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([_log_shares(model, inputs) for inputs, _ in chunks(*batch)]).exp()
-
-
-def _drawn(q: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _drawn(spread: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """As many samples as there are, at equal steps through their summed chances, and what to multiply the directions
     of each with, so that the mean of their squares is that over all samples."""
-    spread = (1 - q.square().sum(-1)).reshape(len(q), -1).sum(1)
-    chance = spread + FLOOR * spread.mean() + torch.finfo(q.dtype).tiny
+    chance = spread + FLOOR * spread.mean() + torch.finfo(spread.dtype).tiny
     chance = chance / chance.mean()
-    at = (torch.arange(len(q)) + torch.rand(1, generator=generator)).to(chance)
-    chosen = torch.searchsorted(chance.cumsum(0), at).clamp(max=len(q) - 1)
+    at = (torch.arange(len(chance)) + torch.rand(1, generator=generator)).to(chance)
+    chosen = torch.searchsorted(chance.cumsum(0), at).clamp(max=len(chance) - 1)
     return chosen, chance.rsqrt()
-
-
-def _direction(found: Tensor, wanted: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """u, of the shape of the logits, and `z . (wanted - found) / sqrt(q)` per sample, whose product with u is
-    `wanted - found` in expectation: minus the gradient of the divergence."""
-    q = (found + wanted) / 2
-    z = torch.randn(q.shape, generator=generator).to(q)
-    root = q.sqrt()
-    direction = root * z - q * (root * z).sum(-1, keepdim=True)
-    missing = z * (wanted - found) / root.clamp(min=torch.finfo(q.dtype).tiny)
-    return direction, missing.flatten(1).sum(1)
 
 
 def _gradients(layers: Mapping[str, Layer], calls: list[tuple[str, Tensor, Tensor]], made: Any) -> dict[str, Tensor]:
