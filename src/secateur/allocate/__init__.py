@@ -4,7 +4,7 @@ from secateur.allocate.allocators import ALLOCATORS, Allocator
 from secateur.allocate.merge import POLICIES, merged, votes
 from secateur.allocate.plan import allocate
 from secateur.allocate.rounding import PROFILES
-from secateur.allocate.shares import shares_from_curves, shares_from_entropies
+from secateur.allocate.shares import shares_from_curves, shares_from_entropies, shares_that_lose_least
 
 __all__ = [
     "ALLOCATORS",
@@ -15,5 +15,6 @@ __all__ = [
     "merged",
     "shares_from_curves",
     "shares_from_entropies",
+    "shares_that_lose_least",
     "votes",
 ]
