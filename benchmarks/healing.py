@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from page import write_between_markers
 from torch import Tensor, nn
 
 import secateur as sc
@@ -32,6 +33,7 @@ from secateur.models import build_model, example_inputs, load_weights
 from secateur.train import evaluate
 
 RESULT = Path(__file__).parent / "results" / "healing.json"
+PAGE = Path(__file__).parent.parent / "docs" / "choosing-a-criterion.md"
 DATA = Path(os.environ.get("SECATEUR_DATA", "."))
 IMAGES = 2048
 
@@ -152,6 +154,25 @@ def write(name: str, way: str, case: Case, row: dict[str, Any], threads: int) ->
     temporary = RESULT.with_suffix(".tmp")
     temporary.write_text(json.dumps(held, indent=1) + "\n")
     os.replace(temporary, RESULT)
+    write_between_markers(PAGE, "healing", table(held))
+
+
+def table(held: dict[str, Any]) -> str:
+    """Accuracy after each stage, mean over seeds, as Markdown."""
+    lines = [
+        "| network | MACs left | way | seeds | before | after the cut | after `refit` | after `joint` | CPU minutes |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, entry in held.items():
+        for way, found in entry["ways"].items():
+            runs = found["runs"]
+            stages = [statistics.mean(run["stages"][stage] for run in runs) for stage in ("cut", "refit", "joint")]
+            lines.append(
+                f"| {name.partition('-')[0]} | {entry['macs']:.0%} | {way} | {len(runs)} | {runs[0]['before']:.2f} | "
+                f"{stages[0]:.2f} | {stages[1]:.2f} | {stages[2]:.2f} +- {found['spread']:.2f} | "
+                f"{statistics.mean(run['cpu_s'] for run in runs) / 60:.1f} |"
+            )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
