@@ -14,7 +14,7 @@ from torch import nn
 from secateur.allocate import Allocator, allocate, shares_from_entropies
 from secateur.cost import network_costs
 from secateur.hugging_face import Tied, adopt_config, config_of, describe, is_transformers_model, tie_to_config
-from secateur.recover import SECOND_ORDER, STAGES, heal_, healed_scores, stages_of
+from secateur.recover import FOLD, SECOND_ORDER, STAGES, heal_, healed_scores, stages_of
 from secateur.score import Criterion, layer_entropies, score
 from secateur.score.gradients import Batch, batches, first_batch
 from secateur.sparse import Pattern, WeightConfig, masks_of, prune_weights, remember_masks, sparsity
@@ -77,9 +77,10 @@ class PruneConfig:
     recover: str = "auto"
     """How what is left makes up for what is gone; no training, labels are not read. Channels and their like: `refit`
     fits every layer to what it made before the cut, `joint` then fits layers together with those that read them;
-    `none` leaves them alone, and `auto` is all of it where there is data.
-    Single weights: `second-order` chooses those that go together with new values for those that stay, in place of a
-    criterion, the same as naming it as the criterion; otherwise they stay as they are."""
+    `none` leaves them alone, and `auto` is all of it where there is data. `fold` needs none: channels behind a
+    BatchNorm leave what they did to those that are like them. Single weights: `second-order` chooses those that go
+    together with new values for those that stay, in place of a criterion, the same as naming it as the criterion;
+    otherwise they stay as they are."""
     seed: int = 0
 
 
@@ -228,7 +229,7 @@ def _without_channels(
     masks = masks_of(model)
     if masks is not None:
         remember_masks(small, shrink_masks(masks, plan))
-    stages = tuple(_healed_(small, model, plan, data, evaluate, settings))
+    stages = tuple(_healed_(small, model, plan, inputs, data, evaluate, settings))
     notes: tuple[str, ...] = ()
     if is_transformers_model(model):
         describe(small, config_of(model), exact=False)
@@ -253,7 +254,7 @@ def _decided(settings: PruneConfig, data: Iterable[Any] | None, tied: Tied | Non
     """What `auto` means here."""
     criterion, allocator, recover = settings.criterion, settings.allocator, settings.recover
     stages_of(recover)
-    if data is None and (recover not in ("auto", "none") or criterion == SECOND_ORDER):
+    if data is None and (recover not in ("auto", "none", FOLD) or criterion == SECOND_ORDER):
         raise ScoreError(f"recover={recover!r} and criterion='second-order' look at data; give data=")
     if criterion == "auto":
         criterion = "l2" if data is None or "blocks" in _kinds(settings) else SECOND_ORDER
@@ -287,17 +288,18 @@ def _healed_(
     small: nn.Module,
     model: nn.Module,
     plan: Plan,
+    inputs: Inputs,
     data: Iterable[Any] | None,
     evaluate: Evaluate | None,
     settings: PruneConfig,
 ) -> Iterator[Metrics]:
     """Heal the smaller model, and measure it after the cut and after each stage."""
     stages = stages_of(settings.recover)
-    if not stages or data is None:
+    if not stages:
         return
     yield {"stage": "cut", **_evaluated(evaluate, small)}
     generator = torch.Generator().manual_seed(settings.seed)
-    for stage in heal_(small, private_copy(model), plan, _Calibration(data), stages, generator):
+    for stage in heal_(small, private_copy(model), plan, inputs, _Calibration(data or ()), stages, generator):
         yield {"stage": stage, **_evaluated(evaluate, small)}
 
 

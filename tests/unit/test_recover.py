@@ -14,6 +14,7 @@ from torch import nn
 import secateur as sc
 from secateur.models import build_model, example_inputs
 from secateur.recover import healed_scores, joint, joint_refit_, refit_
+from secateur.recover.folding import _moments, find_links, fold_
 from secateur.recover.refit import fit
 from secateur.recover.replay import Replay
 from secateur.recover.segments import find_segments
@@ -182,7 +183,7 @@ def test_prune_selects_and_heals_in_one_call() -> None:
     [
         ({"recover": "refit"}, "look at data"),
         ({"criterion": "second-order"}, "look at data"),
-        ({"recover": "prayer", "data": []}, "expected auto, none, refit"),
+        ({"recover": "prayer", "data": []}, "expected auto, none, fold, refit"),
         ({"recover": "refit", "data": []}, "no batch"),
     ],
     ids=["no data", "no data to score on", "unknown", "empty data"],
@@ -319,3 +320,30 @@ def test_poor_calibration_data_heals_or_harms_nothing(change: Any) -> None:
 def test_useless_calibration_data_is_refused(data: list[torch.Tensor], message: str) -> None:
     with pytest.raises(sc.SecateurError, match=message):
         sc.prune(Doubled(), torch.randn(1, 3, 8, 8), budget={"channels": 0.5}, data=data)
+
+
+# Without data.
+
+
+def test_moments_are_those_of_drawn_numbers() -> None:
+    mean, deviation = torch.tensor([0.3, -0.5, 0.0], dtype=torch.float64), torch.tensor([1.0, 0.7, 2.0]).double()
+    alike = torch.tensor([[1.0, 0.6, -0.3], [0.6, 1.0, 0.1], [-0.3, 0.1, 1.0]], dtype=torch.float64)
+    drawn = torch.randn(400_000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    made = torch.relu(mean + deviation * (drawn @ torch.linalg.cholesky(alike).T))
+    found = _moments(mean, deviation, alike, torch.relu)
+    torch.testing.assert_close(found[0], made.mean(0), rtol=0.02, atol=0.01)
+    torch.testing.assert_close(found[1], torch.cov(made.T), rtol=0.03, atol=0.03)
+
+
+def test_what_is_like_what_stays_is_folded_into_it_without_data() -> None:
+    model, x = Doubled().eval(), batches(1)[0][0][0]
+    inputs = normalise_inputs(x)
+    (link,) = find_links(capture_with_values(model, inputs))
+    assert (link.weight, link.norm, link.readers) == ("conv1.weight", "bn1.", ("conv2.weight",))
+    small, plan = cut_to(model, x, {"conv1.out": (0, 1, 2, 3)})
+    with torch.no_grad():
+        damage = (small(x) - model(x)).square().mean()
+        assert fold_(small, model, plan, inputs) == ["conv2.weight"]
+        assert (small(x) - model(x)).square().mean() < 0.05 * damage
+    by_name = sc.prune(model, x, budget={"channels": 0.75}, recover="fold")
+    assert [stage["stage"] for stage in by_name.stages] == ["cut", "fold"]

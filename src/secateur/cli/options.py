@@ -114,7 +114,7 @@ class CutOptions(Common):
         str,
         Option(
             help="How the rest makes up for what goes, without training. Channels: refit, joint, none; auto is all of "
-            "it, with --data. Single weights: second-order."
+            "it, with --data; fold needs none. Single weights: second-order."
         ),
     ] = "auto"
     granularity: Annotated[

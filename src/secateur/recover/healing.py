@@ -7,21 +7,25 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import nn
 
+from secateur.recover.folding import fold_
 from secateur.recover.joint import joint_refit_
 from secateur.recover.refit import refit_
 from secateur.score.gradients import Batch
 from secateur.spec import Plan, SecateurError
+from secateur.structure.capture import Inputs
 
+FOLD = "fold"
+"""The stage that needs no data."""
 STAGES = ("refit", "joint")
 """Layer by layer, and layers together with those that read them."""
 
 
 def stages_of(recover: str) -> Sequence[str]:
-    """The stages that a name means: all up to this one; `auto` is all, `none` is none."""
-    if recover == "none":
-        return ()
+    """The stages that a name means: all up to this one; `auto` is all, `none` is none, `fold` is alone."""
+    if recover in ("none", FOLD):
+        return () if recover == "none" else (FOLD,)
     if recover != "auto" and recover not in STAGES:
-        known = f"of channels; expected auto, none, {', '.join(STAGES)} (second-order is for single weights)"
+        known = f"of channels; expected auto, none, {FOLD}, {', '.join(STAGES)} (second-order is for single weights)"
         raise SecateurError(f"unknown recover {recover!r} {known}")
     return STAGES if recover == "auto" else STAGES[: STAGES.index(recover) + 1]
 
@@ -30,15 +34,20 @@ def heal_(
     small: nn.Module,
     dense: nn.Module,
     plan: Plan,
+    inputs: Inputs,
     data: Iterable[Batch],
     stages: Iterable[str],
     generator: torch.Generator,
 ) -> Iterator[str]:
     """Carry out these stages on the smaller network, one whenever the next is asked for; says which has been.
 
-    plan: what the smaller network was cut by. data: calibration batches, read anew for each stage; labels are not read.
+    plan: what the smaller network was cut by. inputs: examples. data: calibration batches, read anew for each stage
+    that needs some; labels are not read.
     """
     for stage in stages:
-        heal = refit_ if stage == "refit" else joint_refit_
-        heal(small, dense, plan, list(data), generator)
+        if stage == FOLD:
+            fold_(small, dense, plan, inputs)
+        else:
+            heal = refit_ if stage == "refit" else joint_refit_
+            heal(small, dense, plan, list(data), generator)
         yield stage
