@@ -13,6 +13,7 @@ from math import inf
 import numpy as np
 
 from secateur.allocate.fit import Fit
+from secateur.allocate.knobs import Knob
 from secateur.spec import BudgetError, Registry
 
 Allocator = Callable[[Fit], list[int]]
@@ -69,6 +70,22 @@ def _after(fit: Fit, cuts: list[tuple[float, int, int]]) -> list[int]:
 
 @ALLOCATORS.register("knapsack", "what costs least score for what it saves goes first, priced exactly")
 def knapsack(fit: Fit) -> list[int]:
+    """What loses less score in all: cuts in the order of their price, or one threshold as in `global`. The greedy order
+    is best where steps save unlike amounts; the threshold is not misled by steps that get cheap later on."""
+    return min(_by_price(fit), global_(fit), key=lambda steps: _lost(fit, steps))
+
+
+def _lost(fit: Fit, steps: list[int]) -> float:
+    return sum(_loss_between(knob, step, len(knob.levels) - 1) for knob, step in zip(fit.knobs, steps, strict=True))
+
+
+def _loss_between(knob: Knob, low: int, high: int) -> float:
+    """Score lost by going from step `high` down to step `low`."""
+    indices = np.diff(knob.levels[low : high + 1]) * sum(multiple for _, multiple in knob.axes)
+    return float((knob.loss[low:high] * indices).sum())
+
+
+def _by_price(fit: Fit) -> list[int]:
     """Greedily the cut that loses least for its share of what is saved of the ceilings that are exceeded; then single
     steps back, the dearest first. Steps of an axis cost more and more, and save less and less as its neighbours shrink,
     so a cut that was dearer than another stays so until it is looked at again. Where a single step saves nothing, as
@@ -95,16 +112,12 @@ def knapsack(fit: Fit) -> list[int]:
 def _next_cut(fit: Fit, steps: list[int], number: int) -> tuple[float, int] | None:
     """Score lost over share saved by the knob's next cut, and the step that it leads to; None at the lowest. Infinite
     where no cut saves anything."""
-    start, knob = steps[number], fit.knobs[number]
-    if start == 0:
-        return None
-    multiples, lost = sum(multiple for _, multiple in knob.axes), 0.0
+    start = steps[number]
     for step in range(start - 1, -1, -1):
-        lost += float(knob.loss[step] * multiples * (knob.levels[step + 1] - knob.levels[step]))
         saved = fit.saved(steps, number, step)
         if saved > 0:
-            return lost / saved, step
-    return inf, start - 1
+            return _loss_between(fit.knobs[number], step, start) / saved, step
+    return None if start == 0 else (inf, start - 1)
 
 
 @ALLOCATORS.register("adaptive", "each axis gives its share: from sensitivity curves, spectral entropy, or as given")
