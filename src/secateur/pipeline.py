@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,9 +14,9 @@ from torch import nn
 from secateur.allocate import Allocator, allocate, shares_from_entropies
 from secateur.cost import network_costs
 from secateur.hugging_face import Tied, adopt_config, config_of, describe, is_transformers_model, tie_to_config
-from secateur.recover import SECOND_ORDER, healed_scores, refit_
+from secateur.recover import SECOND_ORDER, STAGES, heal_, healed_scores, stages_of
 from secateur.score import Criterion, layer_entropies, score
-from secateur.score.gradients import batches
+from secateur.score.gradients import Batch, batches, first_batch
 from secateur.sparse import Pattern, WeightConfig, masks_of, prune_weights, remember_masks, sparsity
 from secateur.sparse.masks import shrink_masks
 from secateur.sparse.torch_prune import permanent, read_masks
@@ -31,13 +31,14 @@ from secateur.spec import (
     SecateurError,
     SelectorError,
     Structure,
+    TraceError,
     Verification,
     parse_budgets,
 )
 from secateur.spec.budget import Budgets
 from secateur.store import history_of, remember_history, save_folder
 from secateur.structure import Traced, trace_program
-from secateur.structure.capture import Inputs, normalise_inputs, private_copy
+from secateur.structure.capture import Inputs, demand_forward, normalise_inputs, private_copy
 from secateur.structure.schema import Schema, apply_schema
 from secateur.structure.selectors import Selector, restrict
 from secateur.surgery import mend, shrink, verify_traced
@@ -51,8 +52,11 @@ TIES = ("auto", "config", "none")
 class PruneConfig:
     """How `prune` decides; every field is an option of the command line too."""
 
-    criterion: str | Criterion = "l2"
-    allocator: str | Allocator = "uniform"
+    criterion: str | Criterion = "auto"
+    """`auto`: where there is data, `second-order`; else `l2`."""
+    allocator: str | Allocator = "auto"
+    """`auto`: what goes with the criterion, `knapsack` with `second-order`, else `uniform`. Networks of transformers
+    are cut uniformly, so that their configuration can say the result."""
     merge: str = "score"
     shares: Mapping[str, float] | str | None = None
     """For the `adaptive` allocator, by axis, module or pattern; or `spectral`, from the entropy of each layer."""
@@ -70,10 +74,12 @@ class PruneConfig:
     """Networks of transformers: `config` cuts only to sizes that their configuration can say, so that `from_pretrained`
     loads the result, `none` does not care, and `auto` is `config` where that costs nothing: the allocator gives every
     layer the same share anyway, no axis stays whole for it, and the budget can be met."""
-    recover: str | None = None
-    """Channels and their like: `refit` fits every layer that is left to what it made before the cut. Single weights:
-    `second-order` chooses those that go together with new values for those that stay, in place of a criterion; the
-    same as naming it as the criterion."""
+    recover: str = "auto"
+    """How what is left makes up for what is gone; no training, labels are not read. Channels and their like: `refit`
+    fits every layer to what it made before the cut, `joint` then fits layers together with those that read them,
+    `settle` then all together to the outputs; `none` leaves them alone, and `auto` is all of it where there is data.
+    Single weights: `second-order` chooses those that go together with new values for those that stay, in place of a
+    criterion, the same as naming it as the criterion; otherwise they stay as they are."""
     seed: int = 0
 
 
@@ -90,7 +96,7 @@ class PruneResult:
     notes: tuple[str, ...] = ()
     """What the result cannot do that one might expect, and why."""
     stages: tuple[Metrics, ...] = ()
-    """What was measured before the network was healed: `{"stage": "cut", "accuracy": ...}`."""
+    """What was measured after the cut and each stage of healing: `{"stage": "refit", "accuracy": ...}`."""
     masks: ElementMasks | None = None
     """Which single weights are zero, where these were pruned; the plan cuts nothing then."""
 
@@ -111,7 +117,7 @@ class PruneResult:
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         for stage in self.stages:
             numbers = [f"{key} {_shown(value)}" for key, value in stage.items() if isinstance(value, int | float)]
-            lines.append(f"after the {stage['stage']} alone: {', '.join(numbers) or 'nothing was measured'}")
+            lines.append(f"after {stage['stage']}: {', '.join(numbers) or 'nothing was measured'}")
         if self.verification is not None:
             state = "verified" if self.verification.ok else "NOT VERIFIED"
             lines.append(
@@ -161,7 +167,8 @@ def prune(
     example_inputs: a tensor, a tuple of positional or a dict of keyword inputs.
     budget: `{"macs": 0.5}` keeps half; see `secateur list budgets`. Of single weights `{"sparsity": 0.9}` removes nine
     of ten; N:M takes none.
-    data: a loader of batches for criteria that look at data: inputs, `(inputs, labels)`, or dicts of keyword inputs.
+    data: a loader of calibration batches: inputs, `(inputs, labels)`, or dicts of keyword inputs. With it the default
+    chooses by what the healed network loses, and heals.
     evaluate: a function from a model to a number (taken as `accuracy`) or a dict of metrics, called before and after.
     options: the fields of `PruneConfig`, in place of `config`.
 
@@ -179,24 +186,29 @@ def prune(
     pattern = _pattern(settings)
     if pattern is not None:
         return _without_weights(model, inputs, budget, data, evaluate, _weight_config(settings, pattern), verify=verify)
-    held = _held(settings, data)
+    return _without_channels(model, inputs, budget, _held(data), evaluate, settings, verify=verify)
+
+
+def _without_channels(
+    model: nn.Module,
+    inputs: Inputs,
+    budget: Budgets | None,
+    data: Iterable[Any] | None,
+    evaluate: Evaluate | None,
+    given: PruneConfig,
+    *,
+    verify: bool,
+) -> PruneResult:
     if budget is None:
         raise BudgetError("no budget given; name one, for example macs=0.5 (secateur list budgets)")
-    traced = trace_program(model, inputs, blocks=_asks_for_blocks(settings))
-    schemed = traced.structure if settings.schema is None else apply_schema(traced.structure, settings.schema)
-    structure = restrict(
-        schemed, model, ignore=settings.ignore, targets=settings.targets, granularity=settings.granularity
-    )
-    _demand_something_to_cut(structure, settings.granularity)
+    traced = trace_program(model, inputs, blocks=_asks_for_blocks(given))
+    structure = _restricted(traced.structure, model, given)
     tied = tie_to_config(model, structure)
+    settings = _decided(given, data, tied)
+    if data is not None:
+        _demand_usable(model, data)
     preferred = _structures(settings, structure, tied)
-    by_member = settings.merge != "score"
-    if settings.criterion == SECOND_ORDER:
-        scores = healed_scores(model, preferred[0], lambda: batches(held or ()), seed=settings.seed)
-    else:
-        scores = score(
-            model, preferred[0], criterion=settings.criterion, data=held, by_member=by_member, seed=settings.seed
-        )
+    scores = _scored(model, preferred[0], settings, data)
     shares = _shares(settings, model, structure)
 
     def decide(structure: Structure) -> Plan:
@@ -210,38 +222,97 @@ def prune(
     masks = masks_of(model)
     if masks is not None:
         remember_masks(small, shrink_masks(masks, plan))
-    stages: tuple[Metrics, ...] = ()
-    if settings.recover is not None:
-        stages = ({"stage": "cut", **_evaluated(evaluate, small)},)
-        refit_(small, private_copy(model), plan, list(batches(held or ())), _generator(settings))
+    stages = tuple(_healed_(small, model, plan, data, evaluate, settings))
     notes: tuple[str, ...] = ()
     if is_transformers_model(model):
         describe(small, config_of(model), exact=False)
         notes = _config_notes(small, plan, inputs, tied, settings.tie)
     before = {**network_costs(structure), SPARSITY: sparsity(model), **_evaluated(evaluate, model)}
-    after = {**network_costs(structure, plan.sizes), SPARSITY: sparsity(small), **_evaluated(evaluate, small)}
-    made_by = {**plan.made_by} if settings.recover is None else {**plan.made_by, "recover": settings.recover}
+    measured = {key: value for key, value in stages[-1].items() if key != "stage"} if stages else None
+    healed = _evaluated(evaluate, small) if measured is None else measured
+    after = {**network_costs(structure, plan.sizes), SPARSITY: sparsity(small), **healed}
+    made_by = {**plan.made_by, "recover": settings.recover} if stages else {**plan.made_by}
     return PruneResult(small, plan, before, after, cut.proof, made_by, notes, stages)
 
 
-def _held(settings: PruneConfig, data: Iterable[Any] | None) -> Iterable[Any] | None:
-    """The data, as a list where it is read more than once and can be read but once."""
-    if settings.recover == SECOND_ORDER:
-        raise SecateurError("recover='second-order' is for single weights; give granularity='element', or take refit")
-    if settings.recover not in (None, "refit"):
-        raise SecateurError(f"unknown recover {settings.recover!r} of channels and their like; expected refit")
-    if data is None and (settings.recover is not None or settings.criterion == SECOND_ORDER):
-        raise ScoreError("recover='refit' and criterion='second-order' look at data; give data=")
+def _restricted(structure: Structure, model: nn.Module, settings: PruneConfig) -> Structure:
+    """The structure as schema and selectors leave it; something in it can be cut."""
+    schemed = structure if settings.schema is None else apply_schema(structure, settings.schema)
+    made = restrict(schemed, model, ignore=settings.ignore, targets=settings.targets, granularity=settings.granularity)
+    _demand_something_to_cut(made, settings.granularity)
+    return made
+
+
+def _decided(settings: PruneConfig, data: Iterable[Any] | None, tied: Tied | None) -> PruneConfig:
+    """What `auto` means here."""
+    criterion, allocator, recover = settings.criterion, settings.allocator, settings.recover
+    stages_of(recover)
+    if data is None and (recover not in ("auto", "none") or criterion == SECOND_ORDER):
+        raise ScoreError(f"recover={recover!r} and criterion='second-order' look at data; give data=")
+    if criterion == "auto":
+        criterion = "l2" if data is None or "blocks" in _kinds(settings) else SECOND_ORDER
+    if allocator == "auto":
+        allocator = "knapsack" if criterion == SECOND_ORDER and (tied is None or settings.tie == "none") else "uniform"
+    if recover == "auto":
+        recover = "none" if data is None else STAGES[-1]
+    return replace(settings, criterion=criterion, allocator=allocator, recover=recover)
+
+
+def _kinds(settings: PruneConfig) -> Sequence[str]:
+    return [settings.granularity] if isinstance(settings.granularity, str) else list(settings.granularity)
+
+
+def _demand_usable(model: nn.Module, data: Iterable[Any]) -> None:
+    """Raise ScoreError where the model does not take the calibration data."""
+    try:
+        demand_forward(model, first_batch(batches(data))[0])
+    except TraceError as error:
+        raise ScoreError(f"the model does not take the calibration data: {error}") from error
+
+
+def _scored(model: nn.Module, structure: Structure, settings: PruneConfig, data: Iterable[Any] | None) -> Scores:
+    if settings.criterion == SECOND_ORDER:
+        return healed_scores(model, structure, lambda: batches(data or ()), seed=settings.seed)
+    by_member = settings.merge != "score"
+    return score(model, structure, criterion=settings.criterion, data=data, by_member=by_member, seed=settings.seed)
+
+
+def _healed_(
+    small: nn.Module,
+    model: nn.Module,
+    plan: Plan,
+    data: Iterable[Any] | None,
+    evaluate: Evaluate | None,
+    settings: PruneConfig,
+) -> Iterator[Metrics]:
+    """Heal the smaller model, and measure it after the cut and after each stage."""
+    stages = stages_of(settings.recover)
+    if not stages or data is None:
+        return
+    yield {"stage": "cut", **_evaluated(evaluate, small)}
+    generator = torch.Generator().manual_seed(settings.seed)
+    for stage in heal_(small, private_copy(model), plan, _Calibration(data), stages, generator):
+        yield {"stage": stage, **_evaluated(evaluate, small)}
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """Batches in one form, read anew each time they are gone through."""
+
+    data: Iterable[Any]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return batches(self.data)
+
+
+def _held(data: Iterable[Any] | None) -> Iterable[Any] | None:
+    """The data, as a list where it can be read but once."""
     return list(data) if data is not None and hasattr(data, "__next__") else data
-
-
-def _generator(settings: PruneConfig) -> torch.Generator:
-    return torch.Generator().manual_seed(settings.seed)
 
 
 def _pattern(settings: PruneConfig) -> Pattern | None:
     """The pattern of single weights that the granularity names, if it does."""
-    kinds = [settings.granularity] if isinstance(settings.granularity, str) else list(settings.granularity)
+    kinds = _kinds(settings)
     patterns = [kind for kind in kinds if Pattern.means(kind)]
     if patterns and len(kinds) > 1:
         raise SelectorError(f"granularity {', '.join(kinds)}: a pattern of single weights stands alone")
@@ -259,7 +330,7 @@ def _weight_config(settings: PruneConfig, pattern: Pattern) -> WeightConfig:
     return WeightConfig(
         pattern,
         cast(Any, _weight_criterion(settings, defaults)),
-        cast(Any, settings.allocator),
+        cast(Any, "uniform" if settings.allocator == "auto" else settings.allocator),
         settings.shares,
         settings.ignore,
         settings.targets,
@@ -270,13 +341,13 @@ def _weight_config(settings: PruneConfig, pattern: Pattern) -> WeightConfig:
 
 
 def _weight_criterion(settings: PruneConfig, defaults: PruneConfig) -> object:
-    if settings.recover is None:
-        return settings.criterion
-    if settings.recover != "second-order":
-        raise SecateurError(f"unknown recover {settings.recover!r}; expected second-order")
-    if settings.criterion not in (defaults.criterion, settings.recover):
+    if settings.recover in ("auto", "none"):
+        return "l2" if settings.criterion == "auto" else settings.criterion
+    if settings.recover != SECOND_ORDER:
+        raise SecateurError(f"unknown recover {settings.recover!r} of single weights; expected {SECOND_ORDER}, or none")
+    if settings.criterion not in (defaults.criterion, SECOND_ORDER):
         raise SecateurError("recover='second-order' decides itself which weights go; drop the criterion, or recover")
-    return settings.recover
+    return SECOND_ORDER
 
 
 def _without_weights(
@@ -351,7 +422,7 @@ def _settings(config: PruneConfig | None, options: Mapping[str, Any]) -> PruneCo
 
 def _asks_for_blocks(settings: PruneConfig) -> bool:
     """Whether residual blocks may be meant, which are not looked for otherwise."""
-    kinds = [settings.granularity] if isinstance(settings.granularity, str) else settings.granularity
+    kinds = _kinds(settings)
     named = [name for name in (*settings.targets, *settings.ignore) if isinstance(name, str)]
     return settings.schema is not None or "blocks" in (*kinds, *named) or any(name.endswith(".block") for name in named)
 

@@ -186,7 +186,7 @@ def test_options_win_over_the_recipe_and_the_recipe_over_defaults(tmp_path: Path
     assert resolved["min-keep"] == 3
     assert resolved["budget"] == ["params=0.5"]
     assert resolved["verify"] is False
-    assert resolved["criterion"] == "l2"
+    assert resolved["criterion"] == "auto"
     assert "recipe" not in resolved
     assert "json" not in resolved
 

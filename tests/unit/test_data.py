@@ -106,6 +106,9 @@ def test_augmentation_shifts_and_mirrors() -> None:
     rows, columns = moved[:, 0].flatten(1).argmax(1) // 16, moved[:, 0].flatten(1).argmax(1) % 16
     assert set(rows.tolist()) == {6, 7, 8, 9, 10}
     assert set(columns.tolist()) == {2, 3, 4, 5, 6}
+    near = augmented(x, torch.Generator().manual_seed(0), mirror=False, shift=1)[:, 0].flatten(1).argmax(1)
+    assert set((near // 16).tolist()) == {7, 8, 9}
+    assert set((near % 16).tolist()) == {3, 4, 5}
     mirrored = augmented(x, torch.Generator().manual_seed(0), mirror=True)
     assert (mirrored[:, 0].flatten(1).argmax(1) % 16 > 8).any()
 
@@ -116,9 +119,10 @@ def test_augmentation_shifts_and_mirrors() -> None:
         ({"labels": torch.full((10,), 2)}, r"unknown labels \[2\]"),
         ({"labels": torch.zeros(9, dtype=torch.int64)}, "10 images but 9 labels"),
         ({"images": torch.zeros(10, 1, 4, 4)}, "uint8"),
+        ({"shift": -1}, "shift=-1"),
     ],
 )
-def test_sets_that_do_not_fit_together_are_refused(options: dict[str, torch.Tensor], message: str) -> None:
+def test_sets_that_do_not_fit_together_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         image_set(**options)
 

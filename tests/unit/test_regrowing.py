@@ -31,15 +31,17 @@ def trained(model: nn.Module, regrowing: Regrowing, steps: int, rate: float = 0.
         regrowing(model)
 
 
-def test_steps_are_those_of_dense_weights_with_gradients_at_the_sparse_ones() -> None:
+@pytest.mark.parametrize("memory", [1.0, 0.5, 0.0])
+def test_steps_are_those_of_dense_weights_with_gradients_at_the_sparse_ones(memory: float) -> None:
     model, total = small_network(), 8 * 16 + 16 * 4
     dense = {name: value.detach().clone() for name, value in model.named_parameters()}
     masks = {name: torch.ones_like(value) for name, value in dense.items() if value.dim() > 1}
-    trained(model, Regrowing(model, sparsity=0.75, steps=10, every=2), steps=20)
+    trained(model, Regrowing(model, sparsity=0.75, steps=10, memory=memory, every=2), steps=20)
     for step in range(1, 21):
         used = {name: (dense[name] * masks.get(name, 1)).requires_grad_() for name in dense}
         gradients = torch.autograd.grad(loss_of(functional_call(model, used, INPUTS)), list(used.values()))
-        dense = {name: dense[name] - 0.1 * g for name, g in zip(dense, gradients, strict=True)}
+        left = {name: torch.where(masks[name] > 0, dense[name], memory * dense[name]) for name in masks}
+        dense = {name: left.get(name, dense[name]) - 0.1 * g for name, g in zip(dense, gradients, strict=True)}
         if step % 2 == 0:
             gone = round(0.75 * (1 - max(0, 1 - step / 10) ** 3) * total)
             cut = torch.cat([dense[name].abs().flatten() for name in masks]).kthvalue(gone).values
@@ -82,7 +84,9 @@ def test_prune_takes_over_the_very_zeros(granularity: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), result.model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("wrong", [{"sparsity": 1.0}, {"steps": 0}, {"every": 0}, {"granularity": "2:4"}])
+@pytest.mark.parametrize(
+    "wrong", [{"sparsity": 1.0}, {"memory": 1.1}, {"steps": 0}, {"every": 0}, {"granularity": "2:4"}]
+)
 def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     asked: dict[str, object] = {"sparsity": 0.5, "steps": 10} | wrong
     with pytest.raises(sc.SecateurError, match="expected a sparsity in"):

@@ -14,7 +14,7 @@ import secateur as sc
 from secateur.sparse import Pattern
 from secateur.sparse.paused import PausedForward, Pausing
 from secateur.sparse.reconstruction import METHODS, Reconstructed, reconstruct
-from secateur.sparse.second_order import exact_obs, find_layers, refit, removal_costs, rounds, sweep
+from secateur.sparse.second_order import exact_obs, find_layers, refit, removal_costs, settling, sweep
 from secateur.sparse.second_order.gauss_newton import gauss_newton_step
 from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.outputs import divergence
@@ -271,7 +271,7 @@ def test_whole_network_steps_help_and_those_that_harm_are_taken_back(monkeypatch
     data = [torch.randn(256, 12) for _ in range(4)]
 
     def lost(step: Callable[..., dict[str, Tensor] | None]) -> float:
-        monkeypatch.setattr(rounds, "gauss_newton_step", step)
+        monkeypatch.setattr(settling, "gauss_newton_step", step)
         sparse = copy.deepcopy(model)
         sparse.load_state_dict(applied(model, reconstruct(model, data, sparsity=0.7)))
         return divergence(sparse, model, [((torch.cat(data),), None)])

@@ -75,8 +75,12 @@ class CutOptions(Common):
         list[str],
         Option(metavar="UNIT=VALUE", help="What the result may cost, e.g. macs=0.5 or sparsity=0.9."),
     ] = field(default_factory=list)
-    criterion: Annotated[str, Option(help="How channels are scored (secateur list criteria).")] = "l2"
-    allocator: Annotated[str, Option(help="How the budget is spread (secateur list allocators).")] = "uniform"
+    criterion: Annotated[
+        str, Option(help="How channels are scored (secateur list criteria); auto: second-order with --data, else l2.")
+    ] = "auto"
+    allocator: Annotated[
+        str, Option(help="How the budget is spread (secateur list allocators); auto: what goes with the criterion.")
+    ] = "auto"
     merge: Annotated[str, Option(help="How coupled layers agree: score, and, or.")] = "score"
     share: Annotated[
         list[str],
@@ -107,9 +111,12 @@ class CutOptions(Common):
         default_factory=list
     )
     recover: Annotated[
-        str | None,
-        Option(help="refit (of channels): fit what is left to what it made before. second-order: of single weights."),
-    ] = None
+        str,
+        Option(
+            help="How the rest makes up for what goes, without training. Channels: refit, joint, settle, or none; auto: "
+            "all of it with --data. Single weights: second-order."
+        ),
+    ] = "auto"
     granularity: Annotated[
         list[str],
         Option(

@@ -99,8 +99,13 @@ def _calibration(target: Target, options: Options, device: torch.device) -> Iter
 
     single_weights = any(Pattern.means(kind) for kind in options.granularity)
     known = WEIGHT_CRITERIA if single_weights else CRITERIA
-    updates = options.recover is not None or options.criterion in (UPDATING if single_weights else [SECOND_ORDER])
-    if options.data is None or not (updates or getattr(known.get(options.criterion), "needs", ())):
+    updates = (
+        options.recover == SECOND_ORDER or options.criterion in UPDATING
+        if single_weights
+        else options.recover != "none" or options.criterion in ("auto", SECOND_ORDER)
+    )
+    auto = options.criterion == "auto"
+    if options.data is None or not (updates or (not auto and getattr(known.get(options.criterion), "needs", ()))):
         return None
     data = target.examples(replace(options, limit=None), "train")
     if isinstance(data, ImageSet):

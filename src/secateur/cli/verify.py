@@ -56,7 +56,7 @@ def run(options: Options) -> Outcome:
         masks = masks_of(opened.model)
         updated = masks is not None and masks.made_by.get("criterion") in UPDATING
         made = read_run(target.folder)
-        retrained = updated or made.verb != "prune" or made.options.get("recover") is not None
+        retrained = updated or made.verb != "prune" or bool(made.stages)
         ok = ok and proof.ok and (same or retrained)
         record |= {"verification": as_record(proof), "weights_equal": same}
         lines.append(f"cut again: differs from the reference by {proof.relative_diff:.1e} of the output's scale")

@@ -34,6 +34,8 @@ class ImageSet:
     """Shape of the images in the batches, where it is not that of `images`."""
     mirrors: bool = True
     """Whether an image's mirror image is of the same class (not so for digits); augmentation mirrors only then."""
+    shift: int | None = None
+    """Pixels, at most, by which augmentation shifts; an eighth of height and width where nothing is said."""
     name: str = ""
     """What was opened, for messages."""
 
@@ -43,6 +45,8 @@ class ImageSet:
             raise DataError(f"{self.name}: images must be uint8 of shape (N, C, H, W), got {found}")
         if self.labels.shape != self.images.shape[:1]:
             raise DataError(f"{self.name}: {len(self.images)} images but {len(self.labels)} labels")
+        if self.shift is not None and self.shift < 0:
+            raise DataError(f"{self.name}: shift={self.shift}: give a number of pixels, 0 or more")
         if len(self.images) == 0:
             raise DataError(f"{self.name}: no images")
         if not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
@@ -87,7 +91,7 @@ class ImageSet:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images `(B, C, H, W)` float32 and labels `(B,)` int64; the same for the same arguments.
 
-        `augment` shifts each image by up to an eighth of its height and width, and mirrors half of them if `mirrors`.
+        `augment` shifts each image by up to `shift` pixels, and mirrors half of them if `mirrors`.
         The last batch is shorter where the sizes do not divide, and left out with `drop_last`.
         """
         generator = torch.Generator().manual_seed(seed)
@@ -97,7 +101,7 @@ class ImageSet:
             chosen = order[start : min(start + batch_size, end)]
             x = resized(self.images[chosen].to(device).float() / 255, self.input_shape)
             if augment:
-                x = augmented(x, generator, mirror=self.mirrors)
+                x = augmented(x, generator, mirror=self.mirrors, shift=self.shift)
             yield self._normalised(x), self.labels[chosen].to(device)
 
     def _normalised(self, x: Tensor) -> Tensor:

@@ -17,18 +17,20 @@ def resized(x_NCHW: Tensor, shape: tuple[int, int, int]) -> Tensor:
     return F.interpolate(x_NCHW, size=wanted, mode="bilinear", align_corners=False, antialias=wanted[0] < size[0])
 
 
-def augmented(x_NCHW: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
-    """Each image shifted by up to an eighth of its size (zeros move in), and mirrored with probability one half."""
-    x_NCHW = _shifted(x_NCHW, generator)
+def augmented(x_NCHW: Tensor, generator: torch.Generator, *, mirror: bool, shift: int | None = None) -> Tensor:
+    """Each image shifted by up to `shift` pixels, or an eighth of its size (zeros move in), and, with `mirror`,
+    mirrored with probability one half."""
+    height, width = x_NCHW.shape[2:]
+    x_NCHW = _shifted(x_NCHW, (height // 8, width // 8) if shift is None else (shift, shift), generator)
     if not mirror:
         return x_NCHW
     mirrored_N = torch.rand(len(x_NCHW), generator=generator).to(x_NCHW.device) < 0.5
     return torch.where(mirrored_N[:, None, None, None], x_NCHW.flip(3), x_NCHW)
 
 
-def _shifted(x_NCHW: Tensor, generator: torch.Generator) -> Tensor:
+def _shifted(x_NCHW: Tensor, most: tuple[int, int], generator: torch.Generator) -> Tensor:
     count, _, height, width = x_NCHW.shape
-    down, right = height // 8, width // 8
+    down, right = most
     rows_NH = torch.randint(0, 2 * down + 1, (count, 1), generator=generator) + torch.arange(height)
     columns_NW = torch.randint(0, 2 * right + 1, (count, 1), generator=generator) + torch.arange(width)
     padded = F.pad(x_NCHW, (right, right, down, down))

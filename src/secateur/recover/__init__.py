@@ -1,6 +1,8 @@
 """Closed-form healing: what is cut is chosen by what it costs after the rest has made up for it, and the rest does."""
 
+from secateur.recover.healing import STAGES, heal_, stages_of
+from secateur.recover.joint import joint_refit_
 from secateur.recover.refit import refit_
 from secateur.recover.selection import SECOND_ORDER, healed_scores
 
-__all__ = ["SECOND_ORDER", "healed_scores", "refit_"]
+__all__ = ["SECOND_ORDER", "STAGES", "heal_", "healed_scores", "joint_refit_", "refit_", "stages_of"]

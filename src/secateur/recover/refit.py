@@ -21,31 +21,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from secateur.recover.pairs import Pair, find_pairs
 from secateur.recover.shortcuts import Keeping, Shortcut, find_shortcuts
 from secateur.score.gradients import Batch, first_batch
 from secateur.sparse.paused import PausedForward, Pausing, in_order
-from secateur.sparse.second_order.layers import Layer, find_layers
 from secateur.spec import Plan
 from secateur.structure.capture import Inputs, as_captured, capture_with_values
 from secateur.structure.modes import eval_mode
 from secateur.structure.program import Program
-from secateur.surgery.select import kept_entries
-from secateur.surgery.shrink import rescaled
 
 DAMPING = 1e-3
 """Share of the mean of the diagonal of E[x x^T] with which a weight is pulled to where it was."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A layer of the smaller network, and the one of the dense network that it was cut from."""
-
-    small: Layer
-    dense: Layer
-    rows: Tensor
-    """The dense layer's outputs that stay, `(R,)`."""
-    factor: Tensor
-    """What surgery multiplied them by, `(R,)`."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +102,7 @@ def _refit_(
     damping: float,
 ) -> list[str]:
     sides = [Side.of(model, data[0][0]) for model in (small, dense)]
-    pairs = _pairs(small, dense, plan, data[0][0])
+    pairs = find_pairs(small, dense, plan, data[0][0])
     done: list[str] = []
     with ExitStack() as stack:
         stack.enter_context(as_captured(small))
@@ -131,20 +117,6 @@ def _refit_(
                 _fit_(pairs[name], there, generator, damping)
                 done.append(name)
     return done
-
-
-def _pairs(small: nn.Module, dense: nn.Module, plan: Plan, inputs: Inputs) -> dict[str, Pair]:
-    names = [name for name, parameter in small.named_parameters() if parameter.dim() > 1]
-    ours, theirs = find_layers(small, inputs, names), find_layers(dense, inputs, names)
-    return {name: _pair(name, ours[name], theirs[name], plan) for name in ours if name in theirs}
-
-
-def _pair(name: str, small: Layer, dense: Layer, plan: Plan) -> Pair:
-    dims, layout = plan.structure.tensors[name].dims, dense.layout
-    numbers = torch.arange(layout.outputs)[:, None].expand(layout.outputs, layout.columns)
-    rows = small.layout.matrix(kept_entries(layout.tensor(numbers), dims, plan))[:, 0]
-    factor = rescaled(name, torch.ones(layout.shape), plan)
-    return Pair(small, dense, rows, small.layout.matrix(kept_entries(factor, dims, plan))[:, 0])
 
 
 def _fit_(pair: Pair, running: Sequence[tuple[Running, Running]], generator: torch.Generator, damping: float) -> None:

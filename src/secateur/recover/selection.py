@@ -3,7 +3,8 @@
 Group Optimal Brain Surgeon, greedily: the index whose columns can best be made up for by the other columns goes first,
 the others take over, and so on (Optimal Brain Surgeon, 1993, for groups of weights, as in ZipLM, 2023, and OSSCAR,
 2024). What every layer that reads the axis loses is added up, in units of the divergence of the network's outputs: each
-output counts as much as the squared gradients of its weights say.
+output counts as much as the squared gradients of its weights say. At some levels the divergence itself is measured,
+with nothing but this axis cut, and the sums are brought into line with it.
 
 Suffixes of shapes: R outputs, D columns and a constant, K indices of the axis that are left, C columns of one index.
 """
@@ -17,15 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.score.gradients import Batch, first_batch
+from secateur.score.gradients import Batch, first_batch, sample_count
 from secateur.score.reduction import key_along
 from secateur.sparse.second_order.layers import Layer, find_layers
 from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.obs import damped
+from secateur.sparse.second_order.outputs import divergence
 from secateur.sparse.second_order.sketch import row_importance
 from secateur.spec import Axis, Scores, Structure
 from secateur.spec.expr import axes_of
 from secateur.structure.capture import private_copy
+from secateur.structure.clone import clone_with
 
 SECOND_ORDER = "second-order"
 """Name of the criterion."""
@@ -33,10 +36,17 @@ AT_ONCE = 1 / 64
 """Share of the indices left that go together where there are many."""
 
 
+LEVELS = (0.25, 0.5, 0.7, 0.85)
+"""Shares of an axis at whose removal the divergence is measured."""
+CHECK = 256
+"""Samples that it is measured on, at least, where the data holds as many."""
+
+
 @dataclass
 class _Reader:
     """A layer that reads the axis, while indices go."""
 
+    layer: Layer
     values_RD: Tensor
     inverse_DD: Tensor
     counts_R: Tensor
@@ -69,12 +79,14 @@ def healed_scores(
     data: starts reading calibration batches anew; labels are not read. Axes that no layer reads which could make up
     for them are skipped.
     """
-    copy = private_copy(model).eval().requires_grad_(False)
+    copy, reference = (clone_with(model, lambda tensor: tensor.detach().clone()), private_copy(model))
+    copy, reference = copy.eval().requires_grad_(False), reference.eval()
     first = first_batch(data())[0]
     layers = find_layers(copy, first, list(structure.reads))
     generator = torch.Generator().manual_seed(seed)
     hessians = measure_moments(copy, layers, data(), generator)
-    counts = row_importance(copy, private_copy(model).eval(), layers, data(), hessians, generator)
+    counts = row_importance(copy, reference, layers, data(), hessians, generator)
+    check = _some(data())
     values: dict[str, np.ndarray] = {}
     skipped: dict[str, str] = {}
     for axis in structure.axes:
@@ -82,10 +94,20 @@ def healed_scores(
             continue
         readers = list(_readers(axis, structure, layers, hessians, counts))
         if readers:
-            values[axis.name] = _ordered(axis, readers, structure)
+            values[axis.name] = _scores(axis, readers, structure, lambda: divergence(copy, reference, check), copy)
         else:
             skipped[axis.name] = "no layer reads it that could make up for it"
     return Scores(SECOND_ORDER, values, skipped=skipped, seed=seed)
+
+
+def _some(data: Iterable[Batch]) -> list[Batch]:
+    """Batches as they come, until they hold enough samples."""
+    held: list[Batch] = []
+    for batch in data:
+        held.append(batch)
+        if sum(sample_count(inputs) for inputs, _ in held) >= CHECK:
+            break
+    return held
 
 
 def _readers(
@@ -106,26 +128,72 @@ def _readers(
         per_column = torch.as_tensor(key).repeat_interleave(layout.kernel)
         inverse = torch.linalg.inv(damped(hessians[name])[0].double())
         columns = [torch.nonzero(per_column == index).flatten() for index in range(_count(axis, structure))]
-        yield _Reader(layers[name].values().double(), inverse, counts[name].double(), columns)
+        yield _Reader(layers[name], layers[name].values().double(), inverse, counts[name].double(), columns)
 
 
 def _count(axis: Axis, structure: Structure) -> int:
     return axis.size * (structure.sizes[axis.within] if axis.within is not None else 1)
 
 
-def _ordered(axis: Axis, readers: list[_Reader], structure: Structure) -> np.ndarray:
-    """Indices go within each parent as long as one is left there."""
+def _scores(
+    axis: Axis, readers: list[_Reader], structure: Structure, measure: Callable[[], float], model: nn.Module
+) -> np.ndarray:
+    """Indices go within each parent as long as one is left there.
+
+    measure: the divergence of the model, whose layers are set to what the readers have become, and back.
+    """
     count = _count(axis, structure)
-    scores, highest = np.zeros(count), 0.0
+    order: list[int] = []
+    lost: list[float] = []
+    measured = {0: 0.0}
+    levels = [round(share * count) for share in LEVELS]
     left = list(range(count))
     while left:
-        now = torch.tensor(left)
-        costs = torch.stack([reader.costs(now) for reader in readers]).sum(0).clamp(min=0).numpy()
-        going = np.argsort(costs, kind="stable")[: max(1, int(len(left) * AT_ONCE))]
+        costs = torch.stack([reader.costs(torch.tensor(left)) for reader in readers]).sum(0).clamp(min=0).numpy()
+        most = min((level for level in levels if level > len(order)), default=count) - len(order)
+        going = np.argsort(costs, kind="stable")[: min(most, max(1, int(len(left) * AT_ONCE)))]
         for place in going:
-            highest = max(highest, float(costs[place]))
-            scores[left[place]] = highest
+            order.append(left[place])
+            lost.append(float(costs[place]))
             for reader in readers:
                 reader.remove(left[place])
         left = np.delete(left, going).tolist()
+        if len(order) in levels and left:
+            measured[len(order)] = _measured(readers, measure, model)
+    scores = np.empty(count)
+    scores[order] = _slopes(np.cumsum(lost), measured)
     return scores if axis.within is None else scores.reshape(-1, axis.size)
+
+
+def _measured(readers: list[_Reader], measure: Callable[[], float], model: nn.Module) -> float:
+    """What the network loses when the readers are what they have become: columns of indices that are gone are zero."""
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for reader in readers:
+        reader.layer.write_(model, reader.values_RD.float())
+    found = measure()
+    model.load_state_dict(state)
+    return found
+
+
+def _slopes(lost: np.ndarray, measured: Mapping[int, float]) -> np.ndarray:
+    """What each index adds to the loss, in the order in which they go: along the largest convex curve below the
+    estimates, once these are brought into line with the loss that was measured after so many."""
+    estimate = np.concatenate([[0.0], lost])
+    anchors = sorted(measured)
+    known, heights = estimate[anchors], np.maximum.accumulate([measured[number] for number in anchors])
+    beyond = np.maximum(estimate - known[-1], 0) * (heights[-1] / known[-1] if known[-1] > 0 else 1.0)
+    return np.diff(_convex(np.interp(estimate, known, heights) + beyond))
+
+
+def _convex(curve: np.ndarray) -> np.ndarray:
+    """The largest convex curve that is nowhere above this one."""
+    corners: list[int] = []
+    for place in range(len(curve)):
+        while len(corners) > 1 and _above(curve, corners[-2], corners[-1], place):
+            corners.pop()
+        corners.append(place)
+    return np.interp(np.arange(len(curve)), corners, curve[corners])
+
+
+def _above(curve: np.ndarray, low: int, middle: int, high: int) -> bool:
+    return (curve[middle] - curve[low]) * (high - low) >= (curve[high] - curve[low]) * (middle - low)

@@ -21,15 +21,22 @@ CHUNK = 32
 
 
 def batches(data: Iterable[Any]) -> Iterator[Batch]:
-    """Batches that are inputs, `(inputs, labels)`, or dicts of keyword inputs with optional `labels`, in one form."""
-    for batch in data:
-        if isinstance(batch, Mapping):
-            inputs = {key: value for key, value in batch.items() if key != "labels"}
-            yield inputs, batch.get("labels")
-        elif isinstance(batch, list | tuple) and len(batch) == 2 and _is_labels(batch[1]):
-            yield normalise_inputs(batch[0]), batch[1]
-        else:
-            yield normalise_inputs(tuple(batch) if isinstance(batch, list) else batch), None
+    """Batches that are inputs, `(inputs, labels)`, or dicts of keyword inputs with optional `labels`, in one form.
+
+    Raises ScoreError for values that are not finite.
+    """
+    for number, batch in enumerate(data):
+        inputs, labels = _in_one_form(batch)
+        _demand_finite(number, inputs)
+        yield inputs, labels
+
+
+def _in_one_form(batch: Any) -> Batch:
+    if isinstance(batch, Mapping):
+        return {key: value for key, value in batch.items() if key != "labels"}, batch.get("labels")
+    if isinstance(batch, list | tuple) and len(batch) == 2 and _is_labels(batch[1]):
+        return normalise_inputs(batch[0]), batch[1]
+    return normalise_inputs(tuple(batch) if isinstance(batch, list) else batch), None
 
 
 def first_batch(data: Iterable[Batch]) -> Batch:
@@ -38,6 +45,12 @@ def first_batch(data: Iterable[Batch]) -> Batch:
     if found is None:
         raise ScoreError("the data holds no batch; give a loader that yields at least one")
     return found
+
+
+def _demand_finite(number: int, inputs: Inputs) -> None:
+    for leaf in inputs.values() if isinstance(inputs, dict) else inputs:
+        if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and not bool(leaf.isfinite().all()):
+            raise ScoreError(f"batch {number} of the data holds values that are not finite; leave such samples out")
 
 
 def _is_labels(value: Any) -> bool:

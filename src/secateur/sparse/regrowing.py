@@ -21,10 +21,11 @@ class Regrowing:
 
     A removed weight keeps the value that it had, and goes on receiving the gradients that the network has with a zero
     in its place; where that makes it large again, it returns (Dynamic Model Pruning with Feedback, 2020, algorithm 1;
-    Dynamic Network Surgery, 2016, calls it splicing). The share that is removed rises by 1 - (1 - t)^3 over `steps`
-    steps (To Prune or Not to Prune, 2017, eq. 1) and stays; with a learning rate that falls to zero, the choice settles
-    by itself. Weights and biases that are not pruned train as ever. The model holds the zeros after every step, so what
-    `prune` takes from it at the same sparsity and by magnitude are these very zeros.
+    Dynamic Network Surgery, 2016, calls it splicing). With `memory=0` it forgets that value, and hardly ever returns:
+    gradual magnitude pruning (To Prune or Not to Prune, 2017). The share that is removed rises by 1 - (1 - t)^3 over
+    `steps` steps (eq. 1 of the last) and stays; with a learning rate that falls to zero, the choice settles by itself.
+    Weights and biases that are not pruned train as ever. The model holds the zeros after every step, so what `prune`
+    takes from it at the same sparsity and by magnitude are these very zeros.
     """
 
     def __init__(
@@ -35,17 +36,22 @@ class Regrowing:
         steps: int,
         granularity: str = "element",
         allocator: str = "global",
+        memory: float = 1.0,
         every: int = 16,
     ) -> None:
         """sparsity: share of the prunable weights that goes in the end, in [0, 1). every: steps between two choices.
+        memory: share of its value that a removed weight keeps from step to step, 0 to 1. Where nearly all
+        weights go, 1 lets so many return by chance that training suffers; take 0 there.
 
-        Raises BudgetError for another sparsity, no steps, or an N:M granularity, whose share cannot rise.
+        Raises BudgetError for another sparsity or memory, no steps, or an N:M granularity, whose share cannot rise.
         """
         pattern = Pattern.parse(granularity)
-        if not 0 <= sparsity < 1 or steps < 1 or every < 1 or pattern.keep_per_group is not None:
+        fits = 0 <= sparsity < 1 and 0 <= memory <= 1 and steps >= 1 and every >= 1
+        if not fits or pattern.keep_per_group is not None:
             raise BudgetError(
-                f"regrowing: got sparsity={sparsity}, steps={steps}, every={every}, granularity={granularity}; "
-                "expected a sparsity in [0, 1), at least one step, and any granularity but N:M"
+                f"regrowing: got sparsity={sparsity}, memory={memory}, steps={steps}, every={every}, "
+                f"granularity={granularity}; expected a sparsity in [0, 1), a memory in [0, 1], at least one step, and "
+                "any granularity but N:M"
             )
         self.weights = prunable_weights(model)
         self.masks: dict[str, Tensor] = {}
@@ -54,6 +60,7 @@ class Regrowing:
         self._layouts = layouts(model)
         self._request = (pattern, WEIGHT_ALLOCATORS.get(allocator))
         self._sparsity, self._steps, self._every = sparsity, steps, every
+        self._memory = memory
         self._done = 0
 
     def __call__(self, _model: nn.Module) -> None:
@@ -64,7 +71,8 @@ class Regrowing:
                 self.masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self.weights.items()}
                 self._values = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
             for name, weight in self.weights.items():
-                self._values[name].mul_(~self.masks[name]).add_(weight)  # what was at zero moved by what it is now
+                # what was at zero moved by what it is now
+                self._values[name].mul_(~self.masks[name] * self._memory).add_(weight)
             if self._done % self._every == 0 or self._done == self._steps:
                 self.masks = self._chosen()
             for name, weight in self.weights.items():

@@ -3,7 +3,8 @@ the outputs of the whole network depend on each weight."""
 
 from secateur.sparse.second_order.layers import Layer, find_layers
 from secateur.sparse.second_order.obs import damped, exact_obs, refit, removal_costs
-from secateur.sparse.second_order.rounds import Goal, Task, prune_in_rounds
+from secateur.sparse.second_order.rounds import Goal, prune_in_rounds
+from secateur.sparse.second_order.settling import Task, matters, settle_
 from secateur.sparse.second_order.sweep import sweep
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "damped",
     "exact_obs",
     "find_layers",
+    "matters",
     "prune_in_rounds",
     "refit",
     "removal_costs",
+    "settle_",
     "sweep",
 ]

@@ -18,13 +18,11 @@ RIDGE = 1e-3
 """Share of the trace of the Gauss-Newton matrix, in scaled weights, that is added to its diagonal."""
 BYTES = 2 << 30
 """What the directions may take; samples that do not fit are left out."""
-WEIGHTS_PER_DIRECTION = 48
-"""At most; fewer directions say too little about too many weights."""
 
 
-def enough_directions(samples: int, weights: int) -> bool:
+def enough_directions(samples: int, weights: int, weights_per_direction: int) -> bool:
     """Whether so many samples, one direction each, can say how to change so many weights, and fit into memory."""
-    return min(samples, BYTES // (4 * max(1, weights))) * WEIGHTS_PER_DIRECTION >= weights
+    return min(samples, BYTES // (4 * max(1, weights))) * weights_per_direction >= weights
 
 
 def gauss_newton_step(

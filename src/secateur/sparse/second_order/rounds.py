@@ -14,36 +14,26 @@ No label is read and no descent along gradients is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from secateur.score.gradients import Batch, sample_count
 from secateur.sparse.pattern import Pattern
-from secateur.sparse.second_order.gauss_newton import enough_directions, gauss_newton_step
+from secateur.sparse.second_order.gauss_newton import enough_directions
 from secateur.sparse.second_order.layers import Layer
-from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.obs import damped, refit, removal_costs
-from secateur.sparse.second_order.outputs import divergence
-from secateur.sparse.second_order.sketch import Sketch, diagonal, row_importance, sketches
+from secateur.sparse.second_order.settling import Rows, Task, matters, settle_
 from secateur.sparse.select import keep_highest
 
 ROUND = 0.25
 """Share of the weights left that a round removes, at most."""
+WEIGHTS_PER_DIRECTION = 48
+"""In steps of the whole network, at most; fewer directions say too little about too many weights."""
 TURN = 0.1
 """Share of the weights left that go at once within a round, at most."""
-STEPS = 3
-"""Whole-network steps of a round, at most."""
-ENOUGH = 0.98
-"""What a step has to leave of the divergence, at most, for another one to follow."""
-CHECK = 512
-"""Samples that judge steps, at least, where the data holds as many."""
-
-Rows = dict[str, Tensor]
-"""By weight, `(R, D)`: its rows, and the constant in the last column."""
 
 
 @dataclass(frozen=True)
@@ -54,35 +44,19 @@ class Goal:
     keep: int
 
 
-@dataclass(frozen=True)
-class Task:
-    """What is pruned, and how the network is looked at."""
-
-    model: nn.Module
-    """Is changed; in eval mode, and no parameter needs a gradient."""
-    reference: nn.Module
-    layers: Mapping[str, Layer]
-    """Of the model; all are called."""
-    read: Callable[[], Iterable[Batch]]
-    """Starts reading the data anew."""
-    generator: torch.Generator
-
-
 def prune_in_rounds(task: Task, goals: Sequence[Goal], pattern: Pattern) -> Rows:
     """Set weights of the model to zero and change the others; returns which are kept. Zeros stay zero."""
     kept = {name: _kept_now(layer) for name, layer in task.layers.items()}
-    samples, check = _looked_through(task)
     for wanted in _schedule(goals, kept, pattern):
-        hessians = measure_moments(task.model, task.layers, task.read(), task.generator)
-        counts = _row_importance(task, hessians)
+        hessians, counts = task.look()
         values = {name: layer.values() for name, layer in task.layers.items()}
         solvable = {name: damped(hessian).float() for name, hessian in hessians.items()}
         wanted.remove(task.layers, solvable, counts, values, kept)
         for name, layer in task.layers.items():
             layer.write_(task.model, values[name])
-        importance = {name: counts[name][:, None] * diagonal(hessians[name], len(counts[name])) for name in kept}
-        if enough_directions(samples, sum(int(mask.sum()) for mask in kept.values())):
-            _settle_(task, kept, importance, check)
+        left = sum(int(mask.sum()) for mask in kept.values())
+        if enough_directions(task.samples, left, WEIGHTS_PER_DIRECTION):
+            settle_(task, kept, {name: matters(hessians[name], counts[name]) for name in kept})
     return kept
 
 
@@ -90,41 +64,6 @@ def _kept_now(layer: Layer) -> Tensor:
     kept = layer.values() != 0
     kept[:, -1] = layer.constant is not None
     return kept
-
-
-def _row_importance(task: Task, hessians: Mapping[str, Tensor]) -> Rows:
-    return row_importance(task.model, task.reference, task.layers, task.read(), hessians, task.generator)
-
-
-def _sketches(task: Task) -> Iterator[Sketch]:
-    return sketches(task.model, task.reference, task.layers, task.read(), task.generator)
-
-
-def _looked_through(task: Task) -> tuple[int, list[Batch]]:
-    """How many samples the data holds, and some batches, as they come once."""
-    count, held = 0, []
-    for batch in task.read():
-        if count < CHECK:
-            held.append(batch)
-        count += sample_count(batch[0])
-    return count, held
-
-
-def _settle_(task: Task, kept: Rows, importance: Rows, check: Sequence[Batch]) -> None:
-    """Bring the outputs nearer to the reference's, step by step."""
-    now = divergence(task.model, task.reference, check)
-    for _ in range(STEPS):
-        change = gauss_newton_step(_sketches(task), kept, importance)
-        if change is None:
-            return
-        state = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
-        for name, layer in task.layers.items():
-            layer.write_(task.model, layer.values() + change[name])
-        before, now = now, divergence(task.model, task.reference, check)
-        if not now < before:
-            task.model.load_state_dict(state)
-        if not now < ENOUGH * before:
-            return
 
 
 # What goes in each round.

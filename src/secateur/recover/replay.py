@@ -1,0 +1,110 @@
+"""Parts of a captured forward run again, with other values for some of its tensors, so that derivatives flow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from secateur.structure.capture import Inputs, tensors_in
+from secateur.structure.clone import named_tensors
+from secateur.structure.program import Op, Program, Ref
+
+aten = torch.ops.aten
+Values = dict[int, Tensor]
+"""Tensors of a program, by number."""
+Seen = dict[int, tuple[Tensor, Tensor] | None]
+"""By number of an operator what it read and made, once it has run."""
+_BATCH_NORMS = ("aten::native_batch_norm", "aten::_native_batch_norm_legit_no_training")
+
+
+class Replay:
+    """Runs the operators of a program on the tensors that its model holds now."""
+
+    def __init__(self, program: Program, model: nn.Module) -> None:
+        """program: captured with values from this model, or one of the same tensors."""
+        self.program = program
+        self._held = {found.name: found.tensor.detach() for found in named_tensors(model)}
+        self._last = dict.fromkeys(program.outputs, len(program.ops))
+        for place, op in enumerate(program.ops):
+            for number in op.reads:
+                self._last[number] = max(place, self._last.get(number, 0))
+
+    def begin(self, inputs: Inputs) -> Values:
+        """What is there before the first operator."""
+        leaves = (leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
+        return {**self.program.constants, **dict(zip(self.program.inputs, leaves, strict=True))}
+
+    def run(
+        self,
+        values: Values,
+        start: int,
+        stop: int,
+        named: Mapping[str, Tensor] | None = None,
+        seen: Seen | None = None,
+    ) -> Values:
+        """What is there when the operators from `start` up to `stop` have run, as far as anything reads it further on;
+        the given values are not changed.
+
+        named: values in place of those that the model holds, by name. seen: products
+        that are to be noted, whose activation and output are put there.
+        """
+        now, held = dict(values), self._held if named is None else {**self._held, **named}
+
+        def value(leaf: Any) -> Any:
+            if not isinstance(leaf, Ref):
+                return leaf
+            return now[leaf.id] if leaf.id in now else held[self.program.named[leaf.id]]
+
+        for place in range(start, stop):
+            op = self.program.ops[place]
+            args, kwargs = tree_map(value, (op.args, op.kwargs), is_leaf=lambda leaf: isinstance(leaf, Ref))
+            made = _made(op, args, kwargs)
+            now.update(zip(op.outputs, made, strict=False))
+            if seen is not None and place in seen:
+                seen[place] = (args[_activation(op)], made[0])
+            for number in {*op.reads, *op.outputs}:
+                if self._last.get(number, -1) <= place:
+                    now.pop(number, None)
+        return now
+
+    def agrees(self, output: Any, inputs: Inputs) -> bool:
+        """Whether a replay of all makes what the network made of these inputs."""
+        values = self.run(self.begin(inputs), 0, len(self.program.ops))
+        made = [values.get(number) for number in self.program.outputs]
+        wanted = list(tensors_in(output))
+        return len(made) == len(wanted) and all(
+            one is not None and one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+            for one, other in zip(made, wanted, strict=True)
+        )
+
+
+def _made(op: Op, args: Any, kwargs: Any) -> tuple[Tensor, ...]:
+    """The outputs, with derivatives towards all inputs."""
+    name = op.target._schema.name
+    if op.target is aten.detach.default:
+        return (args[0],)
+    if name in _BATCH_NORMS and not (name == _BATCH_NORMS[0] and args[5]):
+        x, weight, bias, mean, variance = args[:5]
+        shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]
+        scale = (variance + args[-1]).rsqrt() if weight is None else (variance + args[-1]).rsqrt() * weight
+        made = (x - mean.reshape(shape)) * scale.reshape(shape)
+        return (made if bias is None else made + bias.reshape(shape),)
+    output = _out_of_place(op.target)(*args, **kwargs)
+    return tuple(output) if isinstance(output, list | tuple) else (output,)
+
+
+def _out_of_place(target: torch._ops.OpOverload) -> Any:
+    """The operator that makes a new tensor of what this one writes into an old one."""
+    name = target._schema.name.removeprefix("aten::")
+    if not target._schema.is_mutable or not name.endswith("_") or name.endswith("__"):
+        return target
+    return getattr(getattr(aten, name[:-1]), target._overloadname)
+
+
+def _activation(op: Op) -> int:
+    """Which argument of a product is not its weight or bias."""
+    return 1 if op.target is aten.addmm.default else 0

@@ -1,0 +1,92 @@
+"""Where a network can be taken apart: between places where a single tensor carries all that weights have made.
+
+What lies between two such places, a residual block or a single layer with what follows it, can be fitted by itself:
+it reads one tensor and makes one. Masks, positions and whatever else no weight has a part in may pass by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from secateur.structure.program import Program
+from secateur.structure.weights import weights_read
+
+MOST_LAYERS = 8
+"""A part with more layers than these is left to be fitted layer by layer."""
+
+Product = tuple[int, str]
+"""Number of an operator that multiplies with a weight, and its name."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Operators from `start` up to `stop`, which make the tensor `made` of what was there before."""
+
+    start: int
+    stop: int
+    made: int
+    products: tuple[Product, ...]
+
+    @property
+    def weights(self) -> list[str]:
+        return [name for _, name in self.products]
+
+
+def find_segments(program: Program, parameters: Collection[str], weights: Collection[str]) -> list[Segment]:
+    """Parts in order: each residual block by itself, and of layers in a row each one with the next, so that it learns
+    what the next one needs; a last layer that follows a block by itself.
+
+    parameters: names of all parameters of the model. weights: those of the layers that can be fitted.
+    """
+    parts = list(_parts(program, parameters, weights))
+    found: list[Segment] = []
+    place = 0
+    while place < len(parts):
+        last = place
+        if len(parts[place].products) == 1:
+            last = next((later for later in range(place + 1, len(parts)) if parts[later].products), place)
+        whole = Segment(
+            parts[place].start,
+            parts[last].stop,
+            parts[last].made,
+            tuple(product for part in parts[place : last + 1] for product in part.products),
+        )
+        if 1 <= len(whole.products) <= MOST_LAYERS:
+            found.append(_followed(whole, parts[last + 1 :], program))
+        place = last if last > place and len(parts[last].products) == 1 else last + 1
+    return found
+
+
+def _followed(segment: Segment, later: list[Segment], program: Program) -> Segment:
+    """With what comes after it up to the next layer, as long as that keeps all numbers apart."""
+    for part in later:
+        if part.products or program.shapes[part.made] != program.shapes[segment.made]:
+            break
+        segment = Segment(segment.start, part.stop, part.made, segment.products)
+    return segment
+
+
+def _parts(program: Program, parameters: Collection[str], weights: Collection[str]) -> Iterator[Segment]:
+    """The smallest parts."""
+    products = [(place, name) for place, name in weights_read(program) if name in weights]
+    for (start, _), (stop, made) in pairwise([(0, -1), *_narrow(program, parameters)]):
+        yield Segment(start, stop, made, tuple(product for product in products if start <= product[0] < stop))
+
+
+def _narrow(program: Program, parameters: Collection[str]) -> Iterator[tuple[int, int]]:
+    """(number of the next operator, the tensor that alone carries on what parameters have had a part in)."""
+    last = dict.fromkeys(program.outputs, len(program.ops))
+    for place, op in enumerate(program.ops):
+        for number in op.reads:
+            last[number] = max(place, last.get(number, 0))
+    touched = {number for number, name in program.named.items() if name in parameters}
+    alive: set[int] = set()
+    for place, op in enumerate(program.ops):
+        if any(number in touched for number in op.reads):
+            touched.update(op.outputs)
+            alive.update(op.outputs)
+        alive = {number for number in alive if last.get(number, -1) > place}
+        if len(alive) == 1:
+            yield place + 1, next(iter(alive))
