@@ -17,6 +17,7 @@ from secateur.structure.modes import eval_mode
 
 LEAST_PAIRS, MOST_PAIRS, ENOUGH_MS = 15, 60, 2000.0
 """Pairs are measured until there are enough, or until they have taken long enough."""
+CURE = "round_to='auto' keeps only widths that are faster here, budget latency=... asks for time itself"
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,15 @@ class Speed:
     high: float
     """Quartiles of the ratios."""
 
-    def said(self, *, macs_ratio: float, cures: str = "") -> str:
-        """In words; where the second one is not faster, beside how many times fewer multiply-accumulates it has, and
-        what may help."""
+    def said(self, *, macs_ratio: float) -> str:
+        """In words; where the second one is not faster, beside how many times fewer multiply-accumulates it has."""
         place = f"here, with {_counted(self.after['threads'], 'thread')} and batch {self.after['batch']}"
         spread = f"{self.speedup:.2f} times as fast as before {place} (quartiles {self.low:.2f} to {self.high:.2f})"
         if self.low > 1:
             return spread
-        wider = f"though it has {macs_ratio:.2f} times fewer multiply-accumulates"
-        return f"not clearly faster: {spread}, {wider}{f'; {cures}' if cures else ''}"
+        if macs_ratio <= 1:
+            return f"not clearly faster: {spread}; zeros save no time where operators are dense"
+        return f"not clearly faster: {spread}, with {macs_ratio:.2f} times fewer multiply-accumulates; {CURE}"
 
 
 def compare_latency(
