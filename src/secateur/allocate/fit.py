@@ -21,7 +21,7 @@ NEEDS_TIMES = "is in measured time; prune() measures it, to allocate() give late
 
 
 ROUNDING = 1e-6
-"""What a share of a cost may be off by, because it is a product of floating point numbers."""
+"""What a ceiling may be off by, because it is a floating point number: costs are counts, or milliseconds."""
 
 
 class Cost(Protocol):
@@ -127,7 +127,7 @@ def _ceiling(structure: Structure, budget: Budget, latency: Cost | None) -> Ceil
     else:
         raise BudgetError(f"budget {unit.name} {NEEDS_TIMES}")
     full = cost(cost.full)
-    return Ceiling(budget, cost, budget.value * full + ROUNDING if unit.fraction else budget.value, full)
+    return Ceiling(budget, cost, (budget.value * full if unit.fraction else budget.value) + ROUNDING, full)
 
 
 def _shown(cost: float) -> str:
