@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -30,9 +31,6 @@ from secateur.structure.modes import eval_mode
 from secateur.surgery import shrink
 
 Sizes = npt.NDArray[np.int64]
-WHOLE_SAMPLES = 15
-"""Forwards that the calibration takes the median of, at least."""
-
 
 @dataclass(frozen=True)
 class Calibration:
@@ -158,19 +156,22 @@ def _calibrated(
     made: LatencyModel, model: nn.Module, structure: Structure, inputs: Inputs, stopwatch: Stopwatch
 ) -> Calibration:
     """From the time of the network, and of one of half its widths where there is such."""
-    key = _key(made)
-    plan = halved(structure)
-    whole_ms = made.table.time_ms(f"whole {key}", lambda: _forward_ms(model, inputs, stopwatch))
-    sum_ms = made.operators_ms(made.full)
-    alone = Calibration(whole_ms / sum_ms if sum_ms > 0 else 1.0)
-    try:
-        half_ms = made.table.time_ms(f"half {key}", lambda: _forward_ms(shrink(model, plan), inputs, stopwatch))
-    except Exception:  # code that holds a size where nobody sees it: the plan that is made later finds out about it
-        return alone
+    key, plan = _key(made), halved(structure)
+    whole = partial(call_model, model, inputs)
+    with torch.no_grad(), eval_mode(model):
+        whole_ms = made.table.time_ms(f"whole {key}", lambda: stopwatch.time(whole))
+        sum_ms = made.operators_ms(made.full)
+        alone = Calibration(whole_ms / sum_ms if sum_ms > 0 else 1.0)
+        try:
+            share = made.table.time_ms(
+                f"half {key}", lambda: stopwatch.share(partial(call_model, shrink(model, plan), inputs), whole)
+            )
+        except Exception:  # code that holds a size where nobody sees it: the plan that is made later finds out about it
+            return alone
     half_sum_ms = made.operators_ms(np.array([plan.sizes[name] for name in made.names], dtype=np.int64))
-    if not sum_ms > half_sum_ms or not whole_ms > half_ms:
+    if share >= 1 or half_sum_ms >= sum_ms:
         return alone
-    factor = (whole_ms - half_ms) / (sum_ms - half_sum_ms)
+    factor = whole_ms * (1 - share) / (sum_ms - half_sum_ms)
     constant_ms = whole_ms - factor * sum_ms
     return Calibration(factor, constant_ms) if constant_ms > 0 else alone
 
@@ -182,11 +183,6 @@ def _key(made: LatencyModel) -> str:
     for operator in made._operators:
         digest.update(f"{operator.at(sizes).key}\n".encode())
     return digest.hexdigest()
-
-
-def _forward_ms(model: nn.Module, inputs: Inputs, stopwatch: Stopwatch) -> float:
-    with torch.no_grad(), eval_mode(model):
-        return stopwatch.time(lambda: call_model(model, inputs), least_samples=WHOLE_SAMPLES)
 
 
 def halved(structure: Structure) -> Plan:

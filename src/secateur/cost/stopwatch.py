@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from math import sqrt
 
 import torch
 
@@ -12,11 +13,8 @@ from secateur.cost.operators import Case
 
 SAMPLE_MS = 0.2
 """What is timed at once: shorter runs are timed several in a row."""
-LEAST_SAMPLES, MOST_SAMPLES, ENOUGH_MS = 5, 25, 10.0
-"""Samples are taken until there are enough, or until they have taken long enough."""
-
-UNITS_AT_ONCE = 3
-"""Yardsticks between two samples."""
+LEAST_SAMPLES, ENOUGH_MS, SURE = 5, 60.0, 0.01
+"""Samples are taken until the error of their median is about this share of it, or until they have taken long enough."""
 
 Timer = Callable[[Case], float]
 """From a call of an operator to milliseconds; raises what the operator raises where it cannot run alone."""
@@ -46,24 +44,34 @@ class Stopwatch:
 
     def quickest_unit_ms(self) -> float:
         """Milliseconds of a yardstick when nothing else is going on: the quickest of many."""
-        return min(self._sample(self._yardstick, UNITS_AT_ONCE) for _ in range(500)) / UNITS_AT_ONCE
+        in_a_row = self._in_a_row(self._yardstick)
+        return min(self._sample(self._yardstick, in_a_row) for _ in range(200)) / in_a_row
 
     def __call__(self, case: Case) -> float:
         """Milliseconds of one call of an operator."""
         with torch.inference_mode():
             return self.time(case.prepare(self.device))
 
-    def time(self, run: Callable[[], object], *, least_samples: int = LEAST_SAMPLES) -> float:
+    def time(self, run: Callable[[], object]) -> float:
         """Milliseconds of one run."""
-        self._sample(run, 1)
-        in_a_row = max(1, min(1000, round(SAMPLE_MS / max(self._sample(run, 1), 1e-4))))
-        taken_ms: list[float] = []
+        return self.share(run, self._yardstick) * self.unit_ms
+
+    def share(self, run: Callable[[], object], other: Callable[[], object]) -> float:
+        """How many times as long one run takes as the other, the median over samples in turn."""
+        own, others = self._in_a_row(run), self._in_a_row(other)
         shares: list[float] = []
-        while len(shares) < least_samples or (len(shares) < MOST_SAMPLES and sum(taken_ms) < ENOUGH_MS):
-            before = self._sample(self._yardstick, UNITS_AT_ONCE)
-            taken_ms.append(self._sample(run, in_a_row))
-            shares.append(2 * taken_ms[-1] / (before + self._sample(self._yardstick, UNITS_AT_ONCE)))
-        return statistics.median(shares) * UNITS_AT_ONCE * self.unit_ms / in_a_row
+        taken_ms = 0.0
+        while len(shares) < LEAST_SAMPLES or (taken_ms < ENOUGH_MS and not _sure(shares)):
+            before = self._sample(other, others)
+            sample = self._sample(run, own)
+            around = before + self._sample(other, others)
+            shares.append(2 * sample / around)
+            taken_ms += sample + around
+        return statistics.median(shares) * others / own
+
+    def _in_a_row(self, run: Callable[[], object]) -> int:
+        self._sample(run, 1)
+        return max(1, min(1000, round(SAMPLE_MS / max(self._sample(run, 1), 1e-4))))
 
     def _sample(self, run: Callable[[], object], times: int) -> float:
         start = self.clock()
@@ -72,3 +80,8 @@ class Stopwatch:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return 1e3 * (self.clock() - start)
+
+
+def _sure(samples: list[float]) -> bool:
+    low, middle, high = statistics.quantiles(samples, n=4)
+    return (high - low) / sqrt(len(samples)) < SURE * middle
