@@ -82,7 +82,7 @@ class PruneConfig:
     `settle` then all together to the outputs; `none` leaves them alone, and `auto` is all of it where there is data.
     Single weights: `second-order` chooses those that go together with new values for those that stay, in place of a
     criterion, the same as naming it as the criterion; otherwise they stay as they are."""
-    measure_latency: bool = False
+    latency: bool = False
     """Also measure how much faster the result is, in turn with the original. Done anyway where a budget or `round_to`
     is in measured time."""
     seed: int = 0
@@ -196,7 +196,7 @@ def prune(
     else:
         made = _without_channels(model, inputs, budget, _held(data), evaluate, settings, verify=verify)
     in_time = budget is not None and needs_times(budget, settings.round_to)
-    return _with_times(made, model, inputs) if settings.measure_latency or in_time else made
+    return _with_times(made, model, inputs) if settings.latency or in_time else made
 
 
 def _with_times(made: PruneResult, model: nn.Module, inputs: Inputs) -> PruneResult:

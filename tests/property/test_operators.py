@@ -22,7 +22,7 @@ def test_operators_at_other_sizes_are_those_of_the_smaller_network(seed, case):
 
     expected = [operator.at(small.structure.sizes) for operator in timed_operators(small)]
     found = [operator.at(plan.sizes) for operator in timed_operators(traced)]
-    assert [(call.target, call.samples) for call in found] == [(call.target, call.samples) for call in expected]
+    assert [(call.name, call.samples) for call in found] == [(call.name, call.samples) for call in expected]
     for one, other in zip(found, expected, strict=True):
         assert one.key == other.key or not any(name in one.key for name in WITH_COUNTS)
         one.prepare(torch.device("cpu"))()

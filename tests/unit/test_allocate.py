@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 
 import numpy as np
@@ -71,7 +71,7 @@ def test_knapsack_comes_close_to_trying_all(seed, budgets):
     """For one budget and for two; costs in which neighbours multiply, scores that differ in scale."""
     rng = np.random.default_rng(seed)
     names = "abcd"[: rng.integers(2, 5)]
-    pairs = [*zip(names, names[1:], strict=False), *((name,) for name in names)]
+    pairs = [*pairwise(names), *((name,) for name in names)]
     costs = {unit: tuple(Term(int(rng.integers(1, 30)), pair) for pair in pairs) for unit in ("params", "macs")}
     structure = _structure({name: int(rng.integers(2, 7)) for name in names}, costs=costs)
     values = {name: rng.random(size) ** 2 * rng.uniform(0.2, 3) for name, size in structure.sizes.items()}

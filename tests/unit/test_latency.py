@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from calling import secateur
 from torch import nn
 
 import secateur as sc
@@ -137,7 +138,9 @@ def test_every_allocator_keeps_to_the_time(traced, timer, budget, allocator):
 @pytest.mark.parametrize("unit", ["latency", "latency_ms"])
 def test_what_is_too_short_is_refused_with_the_nearest_that_is_then_met(traced, unit):
     structure, latency = traced.structure, model_of(traced, by_elements)
-    with pytest.raises(BudgetError, match=rf"budget {unit}=0.001 cannot be met.*nearest possible is {unit}=") as refusal:
+    with pytest.raises(
+        BudgetError, match=rf"budget {unit}=0.001 cannot be met.*nearest possible is {unit}="
+    ) as refusal:
         allocate(structure, scores_of(structure), {unit: 0.001}, latency=latency)
     nearest = float(str(refusal.value).rsplit("=", 1)[1])
     plan = allocate(structure, scores_of(structure), {unit: nearest}, latency=latency)
@@ -258,13 +261,13 @@ def test_what_is_not_faster_is_said_plainly():
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch) -> Path:
+def own_cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def test_pruning_to_a_time_measures_once_and_says_what_was_won(cache, monkeypatch):
-    options = {"budget": {"latency": 0.7, "params": 0.9}, "round_to": "auto", "allocator": "knapsack"}
+def test_pruning_to_a_time_measures_once_and_says_what_was_won(own_cache, monkeypatch):
+    options = {"budget": {"latency": 0.7, "params": 0.9}, "round_to": 8, "allocator": "knapsack"}
     first = sc.prune(Small(), LARGER, **options)
     assert first.verification is not None and first.verification.ok
     assert first.plan.kept
@@ -276,22 +279,36 @@ def test_pruning_to_a_time_measures_once_and_says_what_was_won(cache, monkeypatc
         raise AssertionError("measured again")
 
     monkeypatch.setattr(Stopwatch, "__call__", no_more)
-    monkeypatch.setattr(Stopwatch, "time", no_more)
+    monkeypatch.setattr(Stopwatch, "share", no_more)
     again = sc.prune(Small(), LARGER, **options)
     latency = latency_model(Small().eval(), LARGER)
     assert latency.at(again.plan.sizes) <= 0.7 * latency.at({}) + 1e-6
 
 
-def test_other_budgets_measure_no_time_unless_asked(cache):
+def test_other_budgets_measure_no_time_unless_asked(own_cache):
     assert "latency_ms" not in sc.prune(Small(), INPUTS, budget={"macs": 0.5}).after
-    assert "speedup" in sc.prune(Small(), INPUTS, budget={"macs": 0.5}, measure_latency=True).after
-    weights = sc.prune(Small(), INPUTS, budget={"sparsity": 0.5}, granularity="element", measure_latency=True)
+    assert "speedup" in sc.prune(Small(), INPUTS, budget={"macs": 0.5}, latency=True).after
+    weights = sc.prune(Small(), INPUTS, budget={"sparsity": 0.5}, granularity="element", latency=True)
     assert "speedup" in weights.after
-    assert not cache.exists()
+    assert not own_cache.exists()
 
 
-def test_steps_lead_to_a_share_of_the_time(cache):
+def test_the_command_line_takes_budgets_in_time_and_auto(tmp_path):
+    out = tmp_path / "small"
+    options = ["--budget", "latency=0.95", "--round-to", "auto", "--targets", "layer3.0", "--out", out, "--json"]
+    found = secateur("prune", "resnet20", *options)
+    assert found.code == 0, found.err
+    assert found.record["after"]["speedup"] > 0 and found.record["before"]["latency_ms"] > 0
+    assert "times as fast as before" in found.err
+    assert "times as fast as before" in (out / "README.md").read_text()
+    listed = secateur("list", "budgets").out
+    assert "latency_ms" in listed and "share of the time of one forward" in listed
+
+
+def test_steps_lead_to_a_share_of_the_time(own_cache):
     results = prune_in_steps(Small(), LARGER, budget={"latency": 0.6}, steps=2)
     first, last = (result.plan.made_by["budget"] for result in results)
     assert first == "latency=0.774597"
-    assert float(str(last).removeprefix("latency_ms=")) == pytest.approx(0.6 * results[0].before["latency_ms"], rel=1e-4)
+    assert float(str(last).removeprefix("latency_ms=")) == pytest.approx(
+        0.6 * results[0].before["latency_ms"], rel=1e-4
+    )

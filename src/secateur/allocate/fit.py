@@ -92,11 +92,12 @@ class Fit:
         for ceiling in self.ceilings:
             least = ceiling.cost(smallest)
             if least > ceiling.limit:
-                fraction = UNITS[ceiling.budget.unit].fraction
+                unit = ceiling.budget.unit
+                nearest = _nearest(least / ceiling.full if UNITS[unit].fraction else least)
                 raise BudgetError(
-                    f"budget {ceiling.budget.unit}={ceiling.budget.value:g} cannot be met: with every axis at its "
+                    f"budget {unit}={ceiling.budget.value:g} cannot be met: with every axis at its "
                     f"floor {_shown(least)} of {_shown(ceiling.full)} remain; "
-                    f"the nearest possible is {ceiling.budget.unit}={_nearest(least / ceiling.full if fraction else least)}"
+                    f"the nearest possible is {unit}={nearest}"
                 )
 
     def fill(self, steps: list[int], order: Sequence[int]) -> list[int]:

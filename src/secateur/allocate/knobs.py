@@ -65,9 +65,7 @@ class Knob:
         return {axis: multiple * level for axis, multiple in self.axes}
 
 
-def make_knobs(
-    structure: Structure, scores: Scores, limits: Limits, latency: LatencyModel | None = None
-) -> list[Knob]:
+def make_knobs(structure: Structure, scores: Scores, limits: Limits, latency: LatencyModel | None = None) -> list[Knob]:
     """One knob per scored axis or set of tied axes, in the order of the structure; then one per scored block, the most
     important first.
 

@@ -20,7 +20,7 @@ PROFILES: Mapping[str, int] = {
 
 AUTO = "auto"
 """Counts at which the measured time falls."""
-LEAST_GAIN = 0.01
+LEAST_GAIN = 0.02
 """Share of its operators' time that an axis must save from one allowed count to the next."""
 
 

@@ -164,7 +164,7 @@ def _pruned(
         schema=options.schema,
         tie=options.tie,
         recover=options.recover,
-        measure_latency=options.latency,
+        latency=options.latency,
         seed=options.seed,
     )
 

@@ -1,9 +1,9 @@
 """The time of one forward as a function of the axis sizes, from operators that were timed alone.
 
-A table of operator times, summed over the network and calibrated against the whole, is how NetAdapt (ECCV 2018) and HALP
-(2022) predict latency. Two things differ here. Operators, not layers, are timed, as the captured forward has them.
-And the calibration has two numbers, a factor (caches are colder in a network than where one operator runs over and over)
-and a constant (what Python takes between operators), from the network and from one of half its widths.
+A table of operator times, summed over the network and calibrated against the whole, is how NetAdapt (ECCV 2018) and
+HALP (2022) predict latency. Two things differ here. Operators, not layers, are timed, as the captured forward has them.
+And the calibration has two numbers, a factor (caches are colder in a network than where one operator runs over and
+over) and a constant (what Python takes between operators), from the network and from one of a quarter of its widths.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from secateur.structure.modes import eval_mode
 from secateur.surgery import shrink
 
 Sizes = npt.NDArray[np.int64]
+NARROW = 4
+"""What the widths of the second network of the calibration are divided by."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -89,6 +92,13 @@ class LatencyModel:
         self._at = sizes.copy()
         return float(self._times_ms.sum())
 
+    @property
+    def key(self) -> str:
+        """The same for networks of the same operators."""
+        sizes = dict(zip(self.names, self.full.tolist(), strict=True))
+        calls = "\n".join(operator.at(sizes).key for operator in self._operators)
+        return sha256(calls.encode()).hexdigest()
+
     def time_of(self, axes: Sequence[str], sizes: Sizes) -> float:
         """Milliseconds of the operators alone in which one of these axes occurs."""
         numbers = [self.names.index(axis) for axis in axes]
@@ -96,7 +106,9 @@ class LatencyModel:
 
     def at(self, sizes: Mapping[str, int]) -> float:
         """Milliseconds at sizes given by name; axes that are not mentioned have their full size."""
-        return self(np.array([sizes.get(name, full) for name, full in zip(self.names, self.full.tolist(), strict=True)]))
+        return self(
+            np.array([sizes.get(name, full) for name, full in zip(self.names, self.full.tolist(), strict=True)])
+        )
 
     def _touching(self, axes: Sequence[int] | Sizes) -> list[int]:
         return sorted({operator for axis in axes for operator in self._readers[axis]})
@@ -127,7 +139,7 @@ class LatencyModel:
         try:
             whole_ms = self._timed(operator, full)
         except Exception:
-            self.untimed.add(str(operator.target))
+            self.untimed.add(operator.name)
             return 0.0
         return whole_ms * operator.elements(sizes) / max(1, operator.elements(full))
 
@@ -155,48 +167,41 @@ def latency_model(
 def _calibrated(
     made: LatencyModel, model: nn.Module, structure: Structure, inputs: Inputs, stopwatch: Stopwatch
 ) -> Calibration:
-    """From the time of the network, and of one of half its widths where there is such."""
-    key, plan = _key(made), halved(structure)
+    """From the time of the network, and of the narrow one where there is such."""
+    key, plan = made.key, narrowed(structure)
     whole = partial(call_model, model, inputs)
     with torch.no_grad(), eval_mode(model):
-        whole_ms = made.table.time_ms(f"whole {key}", lambda: stopwatch.time(whole))
+        whole_ms = made.table.time_ms(f"whole {key}", lambda: stopwatch.time_whole(whole))
         sum_ms = made.operators_ms(made.full)
         alone = Calibration(whole_ms / sum_ms if sum_ms > 0 else 1.0)
         try:
             share = made.table.time_ms(
-                f"half {key}", lambda: stopwatch.share(partial(call_model, shrink(model, plan), inputs), whole)
+                f"narrow {key}", lambda: stopwatch.share(partial(call_model, shrink(model, plan), inputs), whole)
             )
         except Exception:  # code that holds a size where nobody sees it: the plan that is made later finds out about it
             return alone
-    half_sum_ms = made.operators_ms(np.array([plan.sizes[name] for name in made.names], dtype=np.int64))
-    if share >= 1 or half_sum_ms >= sum_ms:
+    narrow_sum_ms = made.operators_ms(np.array([plan.sizes[name] for name in made.names], dtype=np.int64))
+    if share >= 1 or narrow_sum_ms >= sum_ms:
         return alone
-    factor = whole_ms * (1 - share) / (sum_ms - half_sum_ms)
+    factor = whole_ms * (1 - share) / (sum_ms - narrow_sum_ms)
     constant_ms = whole_ms - factor * sum_ms
     return Calibration(factor, constant_ms) if constant_ms > 0 else alone
 
 
-def _key(made: LatencyModel) -> str:
-    """The same for networks of the same operators."""
-    sizes = dict(zip(made.names, made.full.tolist(), strict=True))
-    digest = sha256()
-    for operator in made._operators:
-        digest.update(f"{operator.at(sizes).key}\n".encode())
-    return digest.hexdigest()
-
-
-def halved(structure: Structure) -> Plan:
-    """The first half of every axis that can be cut by itself or with those that it is tied to."""
+def narrowed(structure: Structure) -> Plan:
+    """The first quarter of every axis that can be cut by itself or with those that it is tied to."""
     free = {
         axis.name
         for axis in structure.axes
-        if axis.chosen and axis.within is None and axis.role not in COUNTED and axis.name not in structure.within.values()
+        if axis.chosen
+        and axis.within is None
+        and axis.role not in COUNTED
+        and axis.name not in structure.within.values()
     }
     kept: dict[str, tuple[int, ...]] = {}
     for axis in structure.axes:
         members = structure.tied.get(axis.name, ((axis.name, 1),))
         if axis.name in free and all(name in free for name, _ in members):
             multiple = dict(members)[axis.name]
-            count = max(multiple * -(-axis.size // multiple // 2), axis.least)
-            kept[axis.name] = tuple(range(count))
+            kept[axis.name] = tuple(range(multiple * -(-axis.size // multiple // NARROW)))
     return Plan(structure, kept)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils._pytree import tree_leaves, tree_map
 
 from secateur.spec.expr import Expr, axes_of, size_of
 from secateur.structure import Traced
@@ -24,7 +25,7 @@ _FREE = (aten._unsafe_view.default,)
 """Views that do not say so in their schema."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sample:
     """A tensor to run an operator on; made contiguous, then turned."""
 
@@ -42,105 +43,80 @@ class Sample:
             tensor = turn(tensor, *rest)
         return tensor
 
-    def __str__(self) -> str:
-        turned = "".join(f".{turn._schema.name.removeprefix('aten::')}{list(rest)}" for turn, rest in self.turns)
-        return f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}{turned}".replace(" ", "")
+    def __repr__(self) -> str:
+        turned = "".join(f".{turn}{rest}" for turn, rest in self.turns)
+        return f"{str(self.dtype).removeprefix('torch.')}{list(self.shape)}{turned}"
 
 
 @dataclass(frozen=True)
 class Case:
     """One call of an operator at given sizes. `args` and `kwargs` hold a `Sample` where the call had a tensor."""
 
+    name: str
     target: Callable[..., Any]
-    args: tuple[Any, ...]
+    args: list[Any]
     kwargs: Mapping[str, Any]
 
     @property
     def key(self) -> str:
         """The same for all calls that take the same time on a device."""
-        given = [_described(value) for value in self.args]
-        given += [f"{name}={_described(value)}" for name, value in self.kwargs.items()]
-        return f"{_name(self.target)}({','.join(given)})"
+        return f"{self.name}{self.args}{self.kwargs or ''}".replace(" ", "")
 
     @property
-    def samples(self) -> tuple[Sample, ...]:
+    def samples(self) -> list[Sample]:
         """The tensors that it reads."""
-        return tuple(_samples((self.args, tuple(self.kwargs.values()))))
+        return [leaf for leaf in tree_leaves((self.args, self.kwargs)) if isinstance(leaf, Sample)]
 
     def prepare(self, device: torch.device) -> Callable[[], object]:
         """The call on real tensors, ready to run any number of times."""
-        args = _filled(self.args, device)
-        kwargs = {name: _filled(value, device) for name, value in self.kwargs.items()}
+
+        def real(value: Any) -> Any:
+            if isinstance(value, Sample):
+                return value.make(device)
+            return device if isinstance(value, torch.device) else value  # the capture ran on another device
+
+        args, kwargs = tree_map(real, (self.args, self.kwargs))
         return lambda: self.target(*args, **kwargs)
-
-
-def _name(target: Callable[..., Any]) -> str:
-    return str(target) if isinstance(target, torch._ops.OpOverload) else target.__name__
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{','.join(_described(item) for item in value)}]"
-    return str(value)
-
-
-def _samples(value: Any) -> Iterator[Sample]:
-    if isinstance(value, Sample):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _samples(item)
-
-
-def _filled(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Sample):
-        return value.make(device)
-    if isinstance(value, list | tuple):
-        made = [_filled(item, device) for item in value]
-        return made if isinstance(value, list) else tuple(made)
-    if isinstance(value, torch.device):
-        return device  # the capture ran on another one
-    return value
 
 
 class Operator:
     """An operator of the program as a function of the axis sizes."""
 
     def __init__(
-        self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], where: _Place
+        self, name: str, target: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], place: _Place
     ) -> None:
-        self.target, self.args, self.kwargs = target, args, kwargs
-        self.home = where.home
+        self.name = name
+        self.home = place.home
         """The block that it leaves with, if any."""
-        self.dims = {number: where.program.dims(number) for number in {*refs([args, dict(kwargs)]), *where.made}}
-        self._made = where.made
-        self._program = where.program
-        mentioned = {axis for dims in self.dims.values() for dim in dims for axis in axes_of(dim)}
-        self.axes: tuple[str, ...] = tuple(sorted(mentioned))
+        self._target, self._args, self._kwargs = target, list(args), dict(kwargs)
+        self._program, self._made = place.program, place.made
+        tensors = {*refs([self._args, self._kwargs]), *place.made}
+        self._dims = {number: place.program.dims(number) for number in tensors}
+        self.axes = tuple(sorted({axis for dims in self._dims.values() for dim in dims for axis in axes_of(dim)}))
+        """Those that its tensors have."""
 
     def at(self, sizes: Mapping[str, int]) -> Case:
         """The call when its axes have these sizes."""
-        args = [self._with_samples(value, sizes) for value in self.args]
-        made = [tuple(size_of(dim, sizes) for dim in self.dims[number]) for number in self._made]
-        resize = _SIZES.get(self.target)
+
+        def sized(value: Any) -> Any:
+            return self._program.sample(value.id, sizes) if isinstance(value, Ref) else _plain(value)
+
+        args, kwargs = tree_map(sized, (self._args, self._kwargs))
+        resize = _SIZES.get(self._target)
         if resize is not None:
-            resize(args, made)
-        kwargs = {name: self._with_samples(value, sizes) for name, value in self.kwargs.items()}
-        return Case(self.target, tuple(args), kwargs)
+            resize(args, [tuple(size_of(dim, sizes) for dim in self._dims[number]) for number in self._made])
+        return Case(self.name, self._target, args, kwargs)
 
     def elements(self, sizes: Mapping[str, int]) -> int:
         """Numbers that it reads and writes."""
-        return sum(prod(size_of(dim, sizes) for dim in dims) for dims in self.dims.values())
+        return sum(prod(size_of(dim, sizes) for dim in dims) for dims in self._dims.values())
 
-    def _with_samples(self, value: Any, sizes: Mapping[str, int]) -> Any:
-        if isinstance(value, Ref):
-            return self._program.sample(value.id, sizes)
-        if isinstance(value, list | tuple):
-            made = [self._with_samples(item, sizes) for item in value]
-            return made if isinstance(value, list) else tuple(made)
-        if isinstance(value, bool) or value is None:
-            return value
-        return int(value) if isinstance(value, int) else float(value) if isinstance(value, float) else value
+
+def _plain(value: Any) -> Any:
+    """A number that remembers where it came from, as one that does not."""
+    if isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, int) else float(value) if isinstance(value, float) else value
 
 
 @dataclass(frozen=True)
@@ -173,14 +149,10 @@ class _Dimensioned:
         turns: list[tuple[Any, tuple[Any, ...]]] = []
         while number in self._maker:
             op = self._maker[number]
-            turns.append((op.target, tuple(_plain(value) for value in op.args[1:])))
+            turns.append((op.target, tree_map(_plain, op.args[1:])))
             number = op.args[0].id
         shape = tuple(size_of(dim, sizes) for dim in self.dims(number))
         return Sample(shape, self.program.dtypes[number], tuple(reversed(turns)))
-
-
-def _plain(value: Any) -> Any:
-    return tuple(int(item) for item in value) if isinstance(value, list | tuple) else int(value)
 
 
 def timed_operators(traced: Traced) -> list[Operator]:
@@ -195,18 +167,17 @@ def timed_operators(traced: Traced) -> list[Operator]:
             if id(call) not in fused:
                 fused.add(id(call))
                 place = _Place(program, tuple(refs(call.result)), homes.get(number))
-                found.append(Operator(call.function, call.args, call.kwargs, place))
+                found.append(Operator(call.function.__name__, call.function, call.args, call.kwargs, place))
         elif _takes_time(op):
             made = tuple(output for output in op.outputs if output >= 0)
-            found.append(Operator(op.target, op.args, op.kwargs, _Place(program, made, homes.get(number))))
+            place = _Place(program, made, homes.get(number))
+            found.append(Operator(str(op.target), op.target, op.args, op.kwargs, place))
     return found
 
 
 def _takes_time(op: Op) -> bool:
     """Whether it computes or copies; views do not, nor do tensors that are made from nothing."""
-    aliases = [made.alias_info for made in op.target._schema.returns]
-    view = bool(aliases) and all(alias is not None and not alias.is_write for alias in aliases)
-    return bool(op.reads) and not view and op.target not in _FREE
+    return bool(op.reads) and not op.target.is_view and op.target not in _FREE
 
 
 def _homes(traced: Traced) -> dict[int, str]:

@@ -26,7 +26,7 @@ class Speed:
 
     before: Mapping[str, float | int]
     after: Mapping[str, float | int]
-    """`latency_ms`, `iqr_ms`, `threads` and `batch`, as `measure_latency` has them, and `speedup` with `speedup_iqr`."""
+    """What `measure_latency` finds, and `speedup` with `speedup_iqr`."""
     low: float
     speedup: float
     high: float
@@ -53,8 +53,8 @@ def compare_latency(
 ) -> Speed:
     """Measure one eval-mode forward of either network in turn, the order swapped from pair to pair.
 
-    example_inputs: a tensor, a tuple of positional or a dict of keyword inputs. clock: seconds. The networks come back in
-    the modes they were in.
+    example_inputs: a tensor, a tuple of positional or a dict of keyword inputs. clock: seconds. The networks come back
+    in the modes they were in.
     """
     inputs = normalise_inputs(example_inputs)
     times: tuple[list[float], list[float]] = ([], [])
@@ -70,7 +70,11 @@ def compare_latency(
     about = {"threads": torch.get_num_threads(), "batch": batch_of(inputs)}
     own, other = (_quartiles(taken) for taken in times)
     return Speed(
-        {**own, "speedup": 1.0, **about}, {**other, "speedup": middle, "speedup_iqr": high - low, **about}, low, middle, high
+        {**own, "speedup": 1.0, **about},
+        {**other, "speedup": middle, "speedup_iqr": high - low, **about},
+        low,
+        middle,
+        high,
     )
 
 

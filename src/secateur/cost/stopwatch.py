@@ -11,10 +11,13 @@ import torch
 
 from secateur.cost.operators import Case
 
-SAMPLE_MS = 0.2
+SAMPLE_MS = 0.1
 """What is timed at once: shorter runs are timed several in a row."""
-LEAST_SAMPLES, ENOUGH_MS, SURE = 5, 60.0, 0.01
-"""Samples are taken until the error of their median is about this share of it, or until they have taken long enough."""
+LEAST_SAMPLES, ENOUGH_MS = 5, 30.0
+"""Samples are taken until they agree, or, of one operator, until they have taken long enough."""
+SURE, VERY_SURE = 0.02, 0.003
+"""Errors of a median that are small enough, as shares of it: of one operator among many, and of a whole network."""
+LONG_MS = 1000.0
 
 Timer = Callable[[Case], float]
 """From a call of an operator to milliseconds; raises what the operator raises where it cannot run alone."""
@@ -45,7 +48,7 @@ class Stopwatch:
     def quickest_unit_ms(self) -> float:
         """Milliseconds of a yardstick when nothing else is going on: the quickest of many."""
         in_a_row = self._in_a_row(self._yardstick)
-        return min(self._sample(self._yardstick, in_a_row) for _ in range(200)) / in_a_row
+        return min(self._sample(self._yardstick, in_a_row) for _ in range(2000)) / in_a_row
 
     def __call__(self, case: Case) -> float:
         """Milliseconds of one call of an operator."""
@@ -54,19 +57,29 @@ class Stopwatch:
 
     def time(self, run: Callable[[], object]) -> float:
         """Milliseconds of one run."""
+        return self.share(run, self._yardstick, sure=SURE, enough_ms=ENOUGH_MS) * self.unit_ms
+
+    def time_whole(self, run: Callable[[], object]) -> float:
+        """Milliseconds of one run of a network, for which more samples are taken."""
         return self.share(run, self._yardstick) * self.unit_ms
 
-    def share(self, run: Callable[[], object], other: Callable[[], object]) -> float:
+    def share(
+        self,
+        run: Callable[[], object],
+        other: Callable[[], object],
+        *,
+        sure: float = VERY_SURE,
+        enough_ms: float = LONG_MS,
+    ) -> float:
         """How many times as long one run takes as the other, the median over samples in turn."""
         own, others = self._in_a_row(run), self._in_a_row(other)
         shares: list[float] = []
-        taken_ms = 0.0
-        while len(shares) < LEAST_SAMPLES or (taken_ms < ENOUGH_MS and not _sure(shares)):
-            before = self._sample(other, others)
-            sample = self._sample(run, own)
-            around = before + self._sample(other, others)
-            shares.append(2 * sample / around)
-            taken_ms += sample + around
+        taken_ms = before = self._sample(other, others)
+        while len(shares) < LEAST_SAMPLES or (taken_ms < enough_ms and not _sure(shares, sure)):
+            sample, after = self._sample(run, own), self._sample(other, others)
+            shares.append(2 * sample / (before + after))
+            taken_ms += sample + after
+            before = after
         return statistics.median(shares) * others / own
 
     def _in_a_row(self, run: Callable[[], object]) -> int:
@@ -82,6 +95,6 @@ class Stopwatch:
         return 1e3 * (self.clock() - start)
 
 
-def _sure(samples: list[float]) -> bool:
+def _sure(samples: list[float], error: float) -> bool:
     low, middle, high = statistics.quantiles(samples, n=4)
-    return (high - low) / sqrt(len(samples)) < SURE * middle
+    return (high - low) / sqrt(len(samples)) < error * middle

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import BaseModel, NonNegativeFloat, ValidationError
 
 SCHEMA_VERSION = 1
+
+
+class _Record(BaseModel):
+    """What the file holds."""
+
+    schema_version: int
+    times_ms: dict[str, NonNegativeFloat]
 
 
 class LatencyTable:
@@ -38,11 +44,11 @@ class LatencyTable:
         the next run its measurements, and this one nothing."""
         if self.path is None or not self._new:
             return
-        record = {"schema_version": SCHEMA_VERSION, "times_ms": {**_read(self.path), **self._new}}
+        record = _Record(schema_version=SCHEMA_VERSION, times_ms={**_read(self.path), **self._new})
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self.path.parent, suffix=".part", delete=False) as file:
-                json.dump(record, file, indent=0, sort_keys=True)
+                file.write(record.model_dump_json(indent=0))
             os.replace(file.name, self.path)
         except OSError:
             return
@@ -73,8 +79,7 @@ def device_name(device: torch.device) -> str:
 def _read(path: Path) -> dict[str, float]:
     """The times in the file; none where it is missing, damaged or of another version."""
     try:
-        record: Any = json.loads(path.read_text())
-        times = record["times_ms"] if record["schema_version"] == SCHEMA_VERSION else {}
-        return {str(key): float(value) for key, value in times.items() if float(value) >= 0}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = _Record.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
         return {}
+    return record.times_ms if record.schema_version == SCHEMA_VERSION else {}

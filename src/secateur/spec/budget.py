@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from secateur.spec.errors import BudgetError, nearest
 
-
 LATENCY_MS = "latency_ms"
 """The one cost that is measured, on the device that the model is on."""
 
@@ -37,7 +36,12 @@ UNITS: Mapping[str, Unit] = {
         Unit("mac_count", "macs", False, "multiply-accumulates of one forward of the example inputs, at most"),
         Unit("size_bytes", "size_bytes", False, "bytes of parameters and buffers, at most"),
         Unit("activation_bytes", "activation_bytes", False, "bytes of intermediate results of one forward, at most"),
-        Unit("latency_ms", LATENCY_MS, False, "milliseconds of one forward of the example inputs, as measured here, at most"),
+        Unit(
+            "latency_ms",
+            LATENCY_MS,
+            False,
+            "milliseconds of one forward of the example inputs, as measured here, at most",
+        ),
     )
 }
 
