@@ -13,9 +13,9 @@ from secateur.cost.operators import Case
 
 SAMPLE_MS = 0.1
 """What is timed at once: shorter runs are timed several in a row."""
-LEAST_SAMPLES, ENOUGH_MS = 5, 30.0
+LEAST_SAMPLES, ENOUGH_MS = 5, 15.0
 """Samples are taken until they agree, or, of one operator, until they have taken long enough."""
-SURE, VERY_SURE = 0.02, 0.003
+SURE, VERY_SURE = 0.03, 0.003
 """Errors of a median that are small enough, as shares of it: of one operator among many, and of a whole network."""
 LONG_MS = 1000.0
 
