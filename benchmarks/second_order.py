@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from page import write_between_markers
 from torch import Tensor, nn
 
 import secateur as sc
@@ -32,6 +33,7 @@ from secateur.sparse.reconstruction import reconstruct
 from secateur.train import evaluate
 
 RESULT = Path(__file__).parent / "results" / "second_order.json"
+PAGE = Path(__file__).parent.parent / "docs" / "sparse-weights.md"
 LADDER = (0.5, 0.6, 0.7, 0.8, 0.9)
 SEEDS = (0, 1, 2)
 IMAGES = 2048
@@ -98,11 +100,28 @@ def summary(base: float, runs: list[dict[str, dict[str, float]]]) -> dict[str, A
     return rows
 
 
+def table(result: dict[str, Any]) -> str:
+    """Accuracy by sparsity, as Markdown."""
+    lines = ["| zeros | second order | points lost | magnitude | random |", "|---:|---:|---:|---:|---:|"]
+    for wanted, row in result["second-order"].items():
+        others = [statistics.mean(result[name][wanted]["accuracy"]) for name in ("magnitude", "random")]
+        mean = statistics.mean(row["accuracy"])
+        lines.append(
+            f"| {float(wanted):.0%} | {mean:.2f} +- {row['spread']:.2f} | {row['points_lost']:.2f} | "
+            f"{others[0]:.2f} | {others[1]:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--page-only", action="store_true", help="write the page from the results that are there")
     parser.add_argument("--hold-out", action="store_true", help="judge on training images that calibration never sees")
     options = parser.parse_args()
+    if options.page_only:
+        write_between_markers(PAGE, "second-order", table(json.loads(RESULT.read_text())))
+        return
     torch.set_num_threads(options.threads)
     dense = build_model("resnet20")
     load_weights(dense, Path(os.environ["SECATEUR_DATA"]) / "resnet20-cifar10-jpeg.safetensors")
@@ -129,6 +148,8 @@ def main() -> None:
             result[name] = summary(base, runs)
             if not options.hold_out:
                 RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    if not options.hold_out:
+        write_between_markers(PAGE, "second-order", table(result))
     print(json.dumps(result, indent=1))
 
 

@@ -7,13 +7,5 @@ from secateur.models import build_model, example_inputs
 model, inputs = build_model("lenet5", input_shape=(1, 32, 32)), example_inputs("lenet5", input_shape=(1, 32, 32))
 calibration = [images for images, _ in open_data("digits", "train", input_shape=(1, 32, 32), limit=256).batches(64)]
 
-result = sc.prune(
-    model,
-    inputs,
-    budget={"macs": 0.5},
-    criterion="second-order",
-    allocator="knapsack",
-    recover="refit",
-    data=calibration,
-)
+result = sc.prune(model, inputs, budget={"macs": 0.5}, data=calibration)
 print(result.table())

@@ -78,8 +78,8 @@ class PruneConfig:
     layer the same share anyway, no axis stays whole for it, and the budget can be met."""
     recover: str = "auto"
     """How what is left makes up for what is gone; no training, labels are not read. Channels and their like: `refit`
-    fits every layer to what it made before the cut, `joint` then fits layers together with those that read them,
-    `settle` then all together to the outputs; `none` leaves them alone, and `auto` is all of it where there is data.
+    fits every layer to what it made before the cut, `joint` then fits layers together with those that read them;
+    `none` leaves them alone, and `auto` is all of it where there is data.
     Single weights: `second-order` chooses those that go together with new values for those that stay, in place of a
     criterion, the same as naming it as the criterion; otherwise they stay as they are."""
     latency: bool = False
@@ -120,9 +120,7 @@ class PruneResult:
                 rows.append((key, _shown(before), _shown(after), share))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        for stage in self.stages:
-            numbers = [f"{key} {_shown(value)}" for key, value in stage.items() if isinstance(value, int | float)]
-            lines.append(f"after {stage['stage']}: {', '.join(numbers) or 'nothing was measured'}")
+        lines += self.stage_lines()
         if self.verification is not None:
             state = "verified" if self.verification.ok else "NOT VERIFIED"
             lines.append(
@@ -130,6 +128,14 @@ class PruneResult:
             )
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
+
+    def stage_lines(self) -> list[str]:
+        """What was measured after the cut and after each stage of healing, a stage a line."""
+        lines: list[str] = []
+        for stage in self.stages:
+            numbers = [f"{key} {_shown(value)}" for key, value in stage.items() if isinstance(value, int | float)]
+            lines.append(f"after {stage['stage']}: {', '.join(numbers) or 'nothing was measured'}")
+        return lines
 
     def save(self, directory: str | Path, *, source: Metrics | None = None) -> Path:
         """Write weights, plan, run record and model card to a folder that `secateur.load` reads; returns its path."""

@@ -13,8 +13,11 @@ from torch import nn
 
 import secateur as sc
 from secateur.models import build_model, example_inputs
-from secateur.recover import healed_scores, refit_
+from secateur.recover import healed_scores, joint, joint_refit_, refit_
 from secateur.recover.refit import fit
+from secateur.recover.replay import Replay
+from secateur.recover.segments import find_segments
+from secateur.recover.selection import _slopes
 from secateur.recover.shortcuts import find_shortcuts
 from secateur.spec import Plan
 from secateur.structure.capture import capture_with_values, normalise_inputs
@@ -187,3 +190,132 @@ def test_prune_selects_and_heals_in_one_call() -> None:
 def test_bad_requests_say_what_is_wrong(options: dict[str, Any], message: str) -> None:
     with pytest.raises(sc.SecateurError, match=message):
         sc.prune(Doubled(), torch.randn(1, 3, 8, 8), budget={"channels": 0.5}, **options)
+
+
+# Layers together with those that read them.
+
+
+class Chain(nn.Module):
+    """Layers in a row, with a flattening in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv2 = nn.Conv2d(6, 4, 3, padding=1, groups=2)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu_(self.conv1(x))
+        return self.head(torch.tanh(self.conv2(x)).mean((2, 3)))
+
+
+def segments_of(model: nn.Module, inputs: Any) -> list[list[str]]:
+    program = capture_with_values(model.eval(), normalise_inputs(inputs))
+    weights = [name for name, parameter in model.named_parameters() if parameter.dim() > 1]
+    return [segment.weights for segment in find_segments(program, dict(model.named_parameters()), weights)]
+
+
+def test_networks_are_taken_apart_where_one_tensor_carries_all() -> None:
+    x = batches(1)[0][0][0]
+    assert segments_of(Doubled(), x) == [["stem.weight", "conv1.weight", "conv2.weight"], ["head.weight"]]
+    assert segments_of(Chain(), x) == [
+        ["conv1.weight", "conv2.weight"],
+        ["conv2.weight", "head.weight"],
+        ["head.weight"],
+    ]
+    blocks = segments_of(build_model("resnet20"), example_inputs("resnet20"))
+    assert blocks[1] == ["layer1.1.conv1.weight", "layer1.1.conv2.weight"]
+    assert len(blocks) == 10
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20", "doubled", "chain"])
+def test_a_replay_is_the_forward_and_follows_other_weights(name: str) -> None:
+    own = {"doubled": Doubled, "chain": Chain}
+    model = (own[name]() if name in own else build_model(name)).eval()
+    inputs = batches(1)[0][0] if name in own else normalise_inputs(example_inputs(name))
+    replay = Replay(capture_with_values(model, inputs), model)
+    assert replay.agrees(model(*inputs), inputs)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.9)
+    assert not replay.agrees(other(*inputs), inputs)
+    made = replay.run(replay.begin(inputs), 0, len(replay.program.ops), dict(other.state_dict()))
+    torch.testing.assert_close(made[replay.program.outputs[0]], other(*inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_layers_fitted_together_lose_less_than_one_by_one() -> None:
+    """Of each two hidden units that say nearly the same, one stays; what lies between them says more than either."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 6)).eval()
+    with torch.no_grad():
+        model[0].weight[6:] = model[0].weight[:6] + 0.1 * torch.randn(6, 8)
+        model[0].bias[6:] = model[0].bias[:6]
+    data = [((torch.randn(64, 8),), None) for _ in range(8)]
+    fresh = torch.randn(500, 8)
+    small, plan = cut_to(model, data[0][0][0], {"0.out": tuple(range(6))})
+
+    def error() -> float:
+        return float((small(fresh) - model(fresh)).square().mean().detach())
+
+    generator = torch.Generator().manual_seed(0)
+    refit_(small, model, plan, data, generator)
+    alone = error()
+    assert set(joint_refit_(small, model, plan, data, generator)) == {"0.weight", "2.weight"}
+    assert error() < 0.6 * alone
+
+
+def test_a_joint_step_that_harms_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = Doubled().eval(), batches()
+    small, plan = cut_to(model, data[0][0][0], {"conv1.out": (0, 1, 2, 3, 5, 6)})
+    before = {name: tensor.clone() for name, tensor in small.state_dict().items()}
+
+    def away(slope: dict[str, torch.Tensor], *_: Any) -> dict[str, torch.Tensor]:
+        return {name: -100 * value for name, value in slope.items()}
+
+    monkeypatch.setattr(joint, "_conjugate_gradients", away)
+    assert joint_refit_(small, model, plan, data, torch.Generator().manual_seed(0)) == []
+    for name, tensor in small.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_costs_are_brought_into_line_with_what_was_measured() -> None:
+    """Estimates 1, 2, 3, ... of which the first half costs nothing in truth, and the rest three times as much."""
+    found = _slopes(np.array([1.0, 2.0, 3.0, 4.0]).cumsum(), {0: 0.0, 2: 0.0, 3: 9.0})
+    assert found == pytest.approx([0, 0, 9, 12])
+    bulge = _slopes(np.array([1.0, 1.0, 1.0, 1.0]).cumsum(), {0: 0.0, 1: 5.0, 4: 8.0})
+    assert bulge == pytest.approx([2, 2, 2, 2])  # along the chord: a step is never dearer than the one after it
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: [x[:1]],
+        lambda x: [x[:3], x[3:7], x[7:8]],
+        lambda x: [x * 0 + 1],
+        lambda x: iter([x, x]),
+    ],
+    ids=["one sample", "odd batches", "constant", "an iterator that ends"],
+)
+def test_poor_calibration_data_heals_or_harms_nothing(change: Any) -> None:
+    model, x = Doubled().eval(), batches(1)[0][0][0]
+    plain = sc.prune(model, x, budget={"channels": 0.75}, recover="none", data=list(change(x)), seed=1).model
+    result = sc.prune(model, x, budget={"channels": 0.75}, data=change(x), seed=1)
+    assert result.verification is not None and result.verification.ok
+    with torch.no_grad():
+        damage, left = ((network(x) - model(x)).square().mean() for network in (plain.eval(), result.model.eval()))
+    assert bool(left.isfinite()) and left <= 4 * damage
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([torch.full((4, 3, 8, 8), torch.nan)], "batch 0 of the data holds values that are not finite"),
+        ([torch.randn(4, 2, 8, 8)], "does not take the calibration data"),
+        ([], "no batch"),
+    ],
+    ids=["NaN", "shape", "empty"],
+)
+def test_useless_calibration_data_is_refused(data: list[torch.Tensor], message: str) -> None:
+    with pytest.raises(sc.SecateurError, match=message):
+        sc.prune(Doubled(), torch.randn(1, 3, 8, 8), budget={"channels": 0.5}, data=data)

@@ -79,6 +79,7 @@ def test_bad_requests_are_one_message(trained: Path) -> None:
         ("--ratio", 1.0, "between 0 and 1"),
         ("--images", 0, "at least 1"),
         ("--granularity", "5:4", "N < M"),
+        ("--sparsity", 1.0, "between 0 and 1"),
     ):
         found = secateur("sensitivity", trained, "--data", "digits", option, value)
         assert found.code == 2
@@ -111,7 +112,8 @@ def test_each_level_has_its_zeros_in_one_tensor_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["element", "channels"])
 def test_the_curves_say_what_each_layer_gives(trained: Path, tmp_path: Path, kind: str) -> None:
     curves = tmp_path / "curves"
-    record = analysed(trained, curves, "--granularity", kind, "--tolerance", 0.05).record
+    asked = ("--sparsity", 0.5) if kind == "element" else ("--tolerance", 0.05)
+    record = analysed(trained, curves, "--granularity", kind, *asked).record
     budget = "sparsity=0.5" if kind == "element" else "channels=0.5"
     request = ("prune", trained, "--granularity", kind, "--budget", budget, "--out", tmp_path / "out", "--json")
     shares = ("--allocator", "adaptive", "--share", curves / "sensitivity.json")
@@ -122,6 +124,7 @@ def test_the_curves_say_what_each_layer_gives(trained: Path, tmp_path: Path, kin
         free = [name for name in gone if gone[name] < 0.99]
         ratios = [gone[name] / record["shares"][name] for name in free if gone[name]]
         assert max(ratios) == pytest.approx(min(ratios), rel=0.05)
+        assert max(ratios) == pytest.approx(1, abs=0.2)  # the shares were for this sparsity
     refused = secateur(*request, "--allocator", "adaptive", "--share", curves / "levels.json")
     assert refused.code == 2
     assert "holds no shares" in refused.err

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
+import numpy as np
 import pytest
 import torch
 
 import secateur as sc
-from secateur.allocate import shares_from_curves
+from secateur.allocate import shares_from_curves, shares_that_lose_least
 from secateur.models import build_model, example_inputs
 from secateur.search import sensitivity_curves
+from secateur.spec import BudgetError
 from secateur.steps import prune_in_steps
 
 
@@ -71,6 +73,33 @@ def test_sensitivity_finds_the_layer_that_matters():
     assert shares[first] > 0.45 > shares[second]
     plan = sc.allocate(structure, scores, {"params": 0.6}, allocator="adaptive", shares=shares)
     assert plan.sizes[first] / 300 < plan.sizes[second] / 100
+
+
+def test_shares_lose_as_little_as_any_others() -> None:
+    """Against every choice of levels for three tensors."""
+    generator = np.random.default_rng(0)
+    kept = [0.9**level for level in range(45)]
+    for _ in range(5):
+        sizes = dict(zip("abc", (int(size) for size in generator.integers(100, 2000, 3)), strict=True))
+        drawn = zip("abc", generator.random((3, 2)), strict=True)
+        curves = {name: [(0.5, float(r)), (0.9, float(r + s))] for name, (r, s) in drawn}
+        shares = shares_that_lose_least(curves, sizes, 0.8)
+
+        def lost(name: str, share: float, curves: dict[str, list[tuple[float, float]]] = curves) -> float:
+            (_, half), (_, most) = curves[name]
+            at = [(0.0, 0.0), (0.5, half), (0.9, most), (1.0, most + (most - half) / 4)]
+            return float(np.interp(share, *zip(*at, strict=True)))
+
+        choices = {name: [(1 - k, k * sizes[name], lost(name, 1 - k)) for k in kept] for name in "abc"}
+        least = min(
+            sum(loss for _, _, loss in choice)
+            for choice in product(*choices.values())
+            if sum(weights for _, weights, _ in choice) <= 0.2 * sum(sizes.values())
+        )
+        assert sum((1 - shares[name]) * sizes[name] for name in "abc") <= 0.2 * sum(sizes.values())
+        assert sum(lost(name, shares[name]) for name in "abc") == pytest.approx(least, rel=0.01)
+    with pytest.raises(BudgetError, match="at most"):
+        shares_that_lose_least({"a": [(0.5, 1.0)]}, {"a": 10}, 0.999)
 
 
 def test_first_and_last_layers_are_kept_by_choice():

@@ -115,8 +115,8 @@ class CutOptions(Common):
     recover: Annotated[
         str,
         Option(
-            help="How the rest makes up for what goes, without training. Channels: refit, joint, settle, or none; auto: "
-            "all of it with --data. Single weights: second-order."
+            help="How the rest makes up for what goes, without training. Channels: refit, joint, none; auto is all of "
+            "it, with --data. Single weights: second-order."
         ),
     ] = "auto"
     granularity: Annotated[

@@ -196,21 +196,22 @@ def _proof(opened: Opened, result: PruneResult, data: ImageSet | TextSet | None)
     """The worse of two comparisons: on random inputs, and on the first real images or the first sequence of text."""
     from secateur.data import ImageSet
     from secateur.sparse import as_tensors, verify_masks
-    from secateur.surgery import verify
+    from secateur.surgery import shrink, verify
 
     if data is None or result.verification is None:
         return result.verification
     first = next(data.batches(PROOF_IMAGES if isinstance(data, ImageSet) else 1, device=opened.device))
     inputs = first[:1] if isinstance(first, tuple) else first
     if result.masks is None:
-        on_data = verify(opened.model, result.model, result.plan, inputs)
+        cut = shrink(opened.model, result.plan) if result.stages else result.model  # what healed makes something else
+        on_data = verify(opened.model, cut, result.plan, inputs)
     else:
         on_data = verify_masks(opened.model, result.model, as_tensors(result.masks), inputs)
     return max(result.verification, on_data, key=lambda proof: proof.relative_diff)
 
 
 def _outcome(options: Options, result: PruneResult, proof: Verification | None) -> Outcome:
-    lines = [before_and_after(result.before, result.after)]
+    lines = [before_and_after(result.before, result.after), *result.stage_lines()]
     if proof is not None:
         state = "verified" if proof.ok else "NOT VERIFIED"
         lines.append(f"{state}: differs from the reference by {proof.relative_diff:.1e} of the output's scale")

@@ -35,13 +35,17 @@ class Options(ModelOptions, DataOptions, OutOptions):
         default_factory=list
     )
     tolerance: Annotated[float, Option(help="Loss of accuracy for which the share that may go is told.")] = 0.01
+    sparsity: Annotated[
+        float | None,
+        Option(help="Tell the shares that lose least in all when this share of the weights goes, instead."),
+    ] = None
     split: Annotated[str, Option(help="train or test: which images judge.")] = "train"
     images: Annotated[int, Option(help="How many images judge, and how many a criterion looks at.")] = 2048
 
 
 def run(options: Options) -> Outcome:
     """Prune each layer alone at several ratios: ranked curves, as table, JSON and picture. Goes on where it stopped."""
-    from secateur.allocate import shares_from_curves
+    from secateur.allocate import shares_from_curves, shares_that_lose_least
     from secateur.cli.opening import look_up
     from secateur.cli.session import note
     from secateur.search import RATIOS, judged
@@ -51,6 +55,8 @@ def run(options: Options) -> Outcome:
 
     if options.images < 1:
         raise BudgetError(f"--images {options.images}: give at least 1")
+    if options.sparsity is not None and options.granularity != "element":
+        raise BudgetError(f"--sparsity is for --granularity element, not {options.granularity}; give --tolerance")
     _demand_own(options.out)
     target = look_up(options)
     images = _part(target.images(options, options.split), options)
@@ -69,9 +75,14 @@ def run(options: Options) -> Outcome:
     if Pattern.means(options.granularity) and left_out:
         note(f"not judged: {', '.join(left_out)}; no ratio takes some of it and leaves some, or it has no scores")
     ranked = dict(sorted(curves.items(), key=lambda item: -_mean_loss(item[1])))
-    shares = shares_from_curves(ranked, tolerance=options.tolerance)
+    if options.sparsity is None:
+        shares = shares_from_curves(ranked, tolerance=options.tolerance)
+    else:
+        sizes = {name: weight.numel() for name, weight in prunable_weights(opened.model).items()}
+        shares = shares_that_lose_least(ranked, sizes, options.sparsity)
     record = {"curves": ranked, "shares": shares, "out": None if options.out is None else str(options.out)}
-    text = _table(ranked, shares, options.ratio or RATIOS, options.tolerance)
+    meant = f"at {options.tolerance:g}" if options.sparsity is None else f"for {options.sparsity:.0%}"
+    text = _table(ranked, shares, options.ratio or RATIOS, meant)
     if options.out is None:
         note("nothing was saved; --out DIR saves the curves, and each level as soon as it is judged")
     else:
@@ -138,11 +149,11 @@ def _mean_loss(curve: Sequence[tuple[float, float]]) -> float:
     return sum(lost for _, lost in curve) / len(curve)
 
 
-def _table(curves: Curves, shares: Mapping[str, float], ratios: Sequence[float], tolerance: float) -> str:
+def _table(curves: Curves, shares: Mapping[str, float], ratios: Sequence[float], meant: str) -> str:
     """The most sensitive first; axes, which have whole indices, stand under the nearest ratio."""
     from secateur.cli.tables import table
 
-    rows = [("accuracy lost at", *(f"{ratio:.0%}" for ratio in ratios), f"may go at {tolerance:g}")]
+    rows = [("accuracy lost at", *(f"{ratio:.0%}" for ratio in ratios), f"may go {meant}")]
     for name, curve in curves.items():
         lost = {_nearest(ratio, ratios): f"{loss:.4f}" for ratio, loss in curve}
         rows.append((name, *(lost.get(ratio, "") for ratio in ratios), f"{shares[name]:.0%}"))

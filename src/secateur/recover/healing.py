@@ -10,15 +10,10 @@ from torch import nn
 from secateur.recover.joint import joint_refit_
 from secateur.recover.refit import refit_
 from secateur.score.gradients import Batch
-from secateur.sparse.second_order import Task, find_layers, matters, settle_
-from secateur.sparse.second_order.gauss_newton import enough_directions
 from secateur.spec import Plan, SecateurError
-from secateur.structure.modes import frozen
 
-STAGES = ("refit", "joint", "settle")
-"""Layer by layer, part by part, and all at once."""
-WEIGHTS_PER_DIRECTION = 512
-"""Of the last stage, at most: its steps are judged, so that it may try more than what data says surely."""
+STAGES = ("refit", "joint")
+"""Layer by layer, and layers together with those that read them."""
 
 
 def stages_of(recover: str) -> Sequence[str]:
@@ -44,27 +39,6 @@ def heal_(
     plan: what the smaller network was cut by. data: calibration batches, read anew for each stage; labels are not read.
     """
     for stage in stages:
-        if stage == "refit":
-            refit_(small, dense, plan, list(data), generator)
-        elif stage == "joint":
-            joint_refit_(small, dense, plan, list(data), generator)
-        else:
-            _settle_all_(small, dense, data, generator)
+        heal = refit_ if stage == "refit" else joint_refit_
+        heal(small, dense, plan, list(data), generator)
         yield stage
-
-
-def _settle_all_(small: nn.Module, dense: nn.Module, data: Iterable[Batch], generator: torch.Generator) -> None:
-    """Steps of all layers together towards the dense network's outputs; none where there are too few samples for so
-    many weights."""
-    names = [name for name, parameter in small.named_parameters() if parameter.dim() > 1]
-    with frozen(small, dense):
-        layers = find_layers(small, next(iter(data))[0], names)
-        task = Task(small, dense, layers, lambda: data, generator)
-        weights = sum(layer.weight.numel() for layer in layers.values())
-        if not layers or not enough_directions(task.samples, weights, WEIGHTS_PER_DIRECTION):
-            return
-        hessians, counts = task.look()
-        kept = {name: torch.ones_like(layer.values(), dtype=torch.bool) for name, layer in layers.items()}
-        for name, layer in layers.items():
-            kept[name][:, -1] = layer.constant is not None
-        settle_(task, kept, {name: matters(hessians[name], counts[name]) for name in layers})

@@ -71,22 +71,34 @@ def _followed(segment: Segment, later: list[Segment], program: Program) -> Segme
 def _parts(program: Program, parameters: Collection[str], weights: Collection[str]) -> Iterator[Segment]:
     """The smallest parts."""
     products = [(place, name) for place, name in weights_read(program) if name in weights]
-    for (start, _), (stop, made) in pairwise([(0, -1), *_narrow(program, parameters)]):
+    for (start, _), (stop, made) in pairwise([(0, -1), *_narrow(program, parameters, weights)]):
         yield Segment(start, stop, made, tuple(product for product in products if start <= product[0] < stop))
 
 
-def _narrow(program: Program, parameters: Collection[str]) -> Iterator[tuple[int, int]]:
-    """(number of the next operator, the tensor that alone carries on what parameters have had a part in)."""
+def _narrow(program: Program, parameters: Collection[str], weights: Collection[str]) -> Iterator[tuple[int, int]]:
+    """(number of the next operator, the tensor that alone carries on what parameters have made of the inputs), where no
+    weight is on its way to a layer further on."""
     last = dict.fromkeys(program.outputs, len(program.ops))
     for place, op in enumerate(program.ops):
         for number in op.reads:
             last[number] = max(place, last.get(number, 0))
+    fed = set(program.inputs)
     touched = {number for number, name in program.named.items() if name in parameters}
-    alive: set[int] = set()
+    of_weights = {number for number, name in program.named.items() if name in weights}
+    carrying: set[int] = set()
+    waiting: set[int] = set()
     for place, op in enumerate(program.ops):
-        if any(number in touched for number in op.reads):
+        reads_inputs = not fed.isdisjoint(op.reads)
+        if reads_inputs:
+            fed.update(op.outputs)
+        if not touched.isdisjoint(op.reads):
             touched.update(op.outputs)
-            alive.update(op.outputs)
-        alive = {number for number in alive if last.get(number, -1) > place}
-        if len(alive) == 1:
-            yield place + 1, next(iter(alive))
+            if reads_inputs:
+                carrying.update(op.outputs)
+        if not reads_inputs and not of_weights.isdisjoint(op.reads):
+            of_weights.update(op.outputs)
+            waiting.update(op.outputs)
+        carrying = {number for number in carrying if last.get(number, -1) > place}
+        waiting = {number for number in waiting if last.get(number, -1) > place}
+        if len(carrying) == 1 and not waiting:
+            yield place + 1, next(iter(carrying))

@@ -1,4 +1,4 @@
-"""Train and eval mode, and what asks for gradients."""
+"""Train and eval mode."""
 
 from __future__ import annotations
 
@@ -19,17 +19,3 @@ def eval_mode(*models: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-@contextmanager
-def frozen(*models: nn.Module) -> Iterator[None]:
-    """All modules in eval mode, and no parameter asks for gradients; put back as they were at the end."""
-    asking = [parameter for model in models for parameter in model.parameters() if parameter.requires_grad]
-    with eval_mode(*models):
-        for parameter in asking:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter in asking:
-                parameter.requires_grad_(True)

@@ -1,0 +1,179 @@
+"""Whole channels removed and the rest healed, without training: accuracy after the cut and after each stage.
+
+    SECATEUR_DATA=... python benchmarks/healing.py [--cases resnet20-2x ...] [--seeds 0 1 2]
+    SECATEUR_DATA=... python benchmarks/healing.py --held-out
+
+`prune` with what it does by itself when it is given data: channels chosen by what the healed network loses, widths by
+measured cost curves, layers fitted again. 2,048 training images for calibration, whose labels are not read, shifted and
+mirrored anew each time they are read; a seed draws them. ResNet-20 with weights for the JPEG images is judged on all
+10,000 JPEG test images, ResNet-56 with published weights on the 932 lossless ones. Nothing was chosen by looking at
+test images: `--held-out` judges on other training images and writes nothing. Beside it magnitude and random channels,
+uniformly, healed and not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from page import write_between_markers
+from torch import Tensor, nn
+
+import secateur as sc
+from secateur.data import ImageSet, open_data
+from secateur.models import build_model, example_inputs, load_weights
+from secateur.train import evaluate
+
+RESULT = Path(__file__).parent / "results" / "healing.json"
+PAGE = Path(__file__).parent.parent / "docs" / "choosing-a-criterion.md"
+DATA = Path(os.environ.get("SECATEUR_DATA", "."))
+IMAGES = 2048
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, how much of its multiply-accumulates stays, and the accuracy it is to have then."""
+
+    model: str
+    weights: str
+    data: str
+    macs: float
+    least: float
+
+
+CASES = {
+    "resnet20-1.37x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 0.73, 87.6),
+    "resnet20-2x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 0.5, 84.0),
+    "resnet20-3x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 1 / 3, 75.0),
+    "resnet56-2.12x": Case("resnet56", "resnet56-cifar10", f"cifar10:{DATA / 'cifar10-subset.npz'}", 1 / 2.12, 91.5),
+}
+WAYS: dict[str, dict[str, Any]] = {
+    "auto": {},
+    "magnitude, healed": {"criterion": "l2", "allocator": "uniform"},
+    "random, healed": {"criterion": "random", "allocator": "uniform"},
+}
+
+
+class Calibration:
+    """Images, shifted and mirrored otherwise each time they are gone through."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images, self.times = images, 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.times += 1
+        return (x for x, _ in self.images.batches(256, shuffle=True, seed=self.times, augment=True))
+
+
+def network(case: Case) -> nn.Module:
+    model = build_model(case.model)
+    load_weights(model, DATA / f"{case.weights}.safetensors")
+    return model.eval()
+
+
+def images(case: Case, *, held_out: bool) -> tuple[ImageSet, ImageSet]:
+    """What calibration draws from, and what is judged on."""
+    train = open_data(case.data, "train")
+    chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(99))
+    share = 4 * len(train) // 5
+    pool, rest = (
+        ImageSet(train.images[part], train.labels[part], train.classes, train.mean, train.std)
+        for part in (chosen[:share], chosen[share:])
+    )
+    return pool, rest.subset(min(1500, len(rest)), 0) if held_out else open_data(case.data, "test")
+
+
+def run(case: Case, way: str, model: nn.Module, pool: ImageSet, judge: ImageSet, seed: int) -> dict[str, Any]:
+    def accuracy(network: nn.Module) -> float:
+        started = time.process_time()
+        found = 100 * evaluate(network, judge)["accuracy"]
+        spent.append(time.process_time() - started)
+        return found
+
+    spent: list[float] = []
+    start = time.process_time()
+    result = sc.prune(
+        model,
+        example_inputs(case.model),
+        budget={"macs": case.macs},
+        data=Calibration(pool.subset(IMAGES, seed)),
+        evaluate=accuracy,
+        seed=seed,
+        **WAYS[way],
+    )
+    assert result.verification is not None
+    return {
+        "seed": seed,
+        "before": result.before["accuracy"],
+        "stages": {stage["stage"]: stage["accuracy"] for stage in result.stages},
+        "accuracy": result.after["accuracy"],
+        "macs": result.after["macs"] / result.before["macs"],
+        "params": result.after["param_count"] / result.before["param_count"],
+        "sizes": {name: len(kept) for name, kept in result.plan.kept.items()},
+        "verified": result.verification.ok,
+        "cpu_s": time.process_time() - start - sum(spent),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--held-out", action="store_true", help="judge on held-out training images, write nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    for name in options.cases:
+        case = CASES[name]
+        model, (pool, judge) = network(case), images(case, held_out=options.held_out)
+        for way in options.ways:
+            for seed in options.seeds:
+                row = run(case, way, model, pool, judge, seed)
+                print(name, way, json.dumps(row), flush=True)
+                if not options.held_out:
+                    write(name, way, case, row, options.threads)
+
+
+def write(name: str, way: str, case: Case, row: dict[str, Any], threads: int) -> None:
+    """Add a run to the results; one of the same seed is replaced."""
+    held = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    entry = held.setdefault(name, {"least": case.least, "macs": case.macs, "images": IMAGES, "ways": {}})
+    runs = [run for run in entry["ways"].get(way, {}).get("runs", []) if run["seed"] != row["seed"]]
+    runs = sorted([*runs, {**row, "threads": threads}], key=lambda run: run["seed"])
+    values = [run["accuracy"] for run in runs]
+    entry["ways"][way] = {"mean": statistics.mean(values), "spread": statistics.pstdev(values), "runs": runs}
+    temporary = RESULT.with_suffix(".tmp")
+    temporary.write_text(json.dumps(held, indent=1) + "\n")
+    os.replace(temporary, RESULT)
+    write_between_markers(PAGE, "healing", table(held))
+
+
+def table(held: dict[str, Any]) -> str:
+    """Accuracy after each stage, mean over seeds, as Markdown."""
+    lines = [
+        "| network | MACs left | way | seeds | before | after the cut | after `refit` | after `joint` | CPU minutes |",
+        "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, entry in held.items():
+        for way, found in entry["ways"].items():
+            runs = found["runs"]
+            stages = [statistics.mean(run["stages"][stage] for run in runs) for stage in ("cut", "refit", "joint")]
+            lines.append(
+                f"| {name.partition('-')[0]} | {entry['macs']:.0%} | {way} | {len(runs)} | {runs[0]['before']:.2f} | "
+                f"{stages[0]:.2f} | {stages[1]:.2f} | {stages[2]:.2f} +- {found['spread']:.2f} | "
+                f"{statistics.mean(run['cpu_s'] for run in runs) / 60:.1f} |"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
