@@ -2,9 +2,9 @@
 
     python benchmarks/latency.py [--json benchmarks/results/latency.json] [--page docs/budgets.md]
 
-One thread, batch 1, random weights, criterion `l2`, allocator `uniform`. Times are those of `cost/stopwatch.py`: CPU
-time against a yardstick that runs in between, because other work on the machine is not to count; all networks in turn,
-the median of all rounds. The error is that of the predicted speedup. Each network is measured from scratch, with no times kept from earlier runs.
+One thread, batch 1, random weights, criterion `l2`, allocator `uniform`. Speedups are medians over rounds in which all
+networks run in turn, in CPU time, because other work on the machine is not to count. Errors are those of the predicted
+speedup. Operators are timed from scratch, with no times kept from earlier runs.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from page import write_between_markers
 from torch import nn
 
 import secateur as sc
-from secateur.cost.latency_model import LatencyModel, latency_model
-from secateur.cost.stopwatch import Stopwatch
+from secateur.cost.latency_model import latency_model
 from secateur.cost.table import LatencyTable, device_name
 from secateur.models import build_model
 from secateur.structure import trace_program
@@ -48,7 +47,7 @@ PLANS: Sequence[tuple[str, float, int | str]] = (
     ("macs", 0.6, 8),
 )
 """(unit, what is kept, round_to)."""
-ROUNDS = 5
+ROUNDS, WARMUP = 100, 3
 
 
 def measured(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -72,25 +71,28 @@ def measured(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
             }
         )
     seconds = time.perf_counter() - started
-    whole_ms, *times_ms = in_turn(networks, inputs, latency)
-    for row, time_ms in zip(rows, times_ms, strict=True):
+    for row, speedup in zip(rows, in_turn(networks, inputs)[1:], strict=True):
         predicted = latency.at({}) / row["predicted_ms"]
-        row |= {"measured_ms": time_ms, "speedup": whole_ms / time_ms, "error": whole_ms / time_ms / predicted - 1}
+        row |= {"predicted_speedup": predicted, "speedup": speedup, "error": predicted / speedup - 1}
         print(name, {key: round(cell, 3) if isinstance(cell, float) else cell for key, cell in row.items()}, flush=True)
-    whole = {"predicted_ms": latency.at({}), "measured_ms": whole_ms}
-    return {"network": name, "input": shape, "seconds": seconds, "whole": whole, "plans": rows}
+    return {"network": name, "input": shape, "seconds": seconds, "whole_ms": latency.at({}), "plans": rows}
 
 
-def in_turn(networks: Sequence[nn.Module], inputs: tuple[torch.Tensor, ...], latency: LatencyModel) -> list[float]:
-    """Milliseconds of each network, all of them in turn, in the units of the model's own times."""
-    stopwatch = Stopwatch(torch.device("cpu"))
-    stopwatch.unit_ms = latency.table.time_ms("yardstick", stopwatch.quickest_unit_ms)
-    taken: list[list[float]] = [[] for _ in networks]
+def in_turn(networks: Sequence[nn.Module], inputs: tuple[torch.Tensor, ...]) -> list[float]:
+    """How many times as fast as the first network each is: the median over rounds in which each runs once."""
+    ratios: list[list[float]] = [[] for _ in networks]
     with torch.inference_mode():
-        for _ in range(ROUNDS):
-            for network, times in zip(networks, taken, strict=True):
-                times.append(stopwatch.time_whole(lambda network=network: network(*inputs)))
-    return [statistics.median(times) for times in taken]
+        for _ in range(WARMUP + ROUNDS):
+            times = [once(network, inputs) for network in networks]
+            for own, taken in zip(ratios, times, strict=True):
+                own.append(times[0] / taken)
+    return [statistics.median(own[WARMUP:]) for own in ratios]
+
+
+def once(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
+    start = time.thread_time()
+    network(*inputs)
+    return time.thread_time() - start
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:

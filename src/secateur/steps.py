@@ -77,7 +77,7 @@ def _ceiling(budget: Budget, progress: float, schedule: str, results: Sequence[P
     if not results:
         return Budget(budget.unit, share)
     if unit.cost == LATENCY_MS:
-        return Budget(LATENCY_MS, share * results[0].before[LATENCY_MS])
+        return Budget(LATENCY_MS, share * results[0].plan.made_by["predicted_before_ms"])
     cost = CostModel(results[0].structure, unit.cost)
     gone = sum(_single_channels(result) for result in results) if unit.name == "channels" else 0
     return Budget(_ABSOLUTE[unit.name], floor(share * cost(cost.full) + 1e-6) - gone)

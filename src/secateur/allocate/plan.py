@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from secateur.allocate.allocators import ALLOCATORS, Allocator
 from secateur.allocate.fit import NEEDS_TIMES, Fit
@@ -66,4 +67,8 @@ def allocate(
         "round_to": round_to,
         "seed": scores.seed,
     }
-    return Plan(structure, kept, made_by)
+    plan = Plan(structure, kept, made_by)
+    if latency is None:
+        return plan
+    predicted = {"predicted_ms": latency.at(plan.sizes), "predicted_before_ms": latency.at({})}
+    return replace(plan, made_by={**made_by, **predicted})

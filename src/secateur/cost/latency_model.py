@@ -31,6 +31,7 @@ from secateur.structure.modes import eval_mode
 from secateur.surgery import shrink
 
 Sizes = npt.NDArray[np.int64]
+
 NARROW = 4
 """What the widths of the second network of the calibration are divided by."""
 
@@ -76,7 +77,7 @@ class LatencyModel:
             for axis in axes:
                 self._readers[axis].append(operator)
         self._known: list[dict[tuple[int, ...], float]] = [{} for _ in operators]
-        self._at = np.full(len(self.names), -1, dtype=np.int64)
+        self._at: Sizes | None = None
         self._times_ms = np.zeros(len(operators))
 
     def __call__(self, sizes: Sizes) -> float:
@@ -85,9 +86,8 @@ class LatencyModel:
 
     def operators_ms(self, sizes: Sizes) -> float:
         """Sum over the operators; those are looked up again whose axes have changed since the last call."""
-        first = self._at[:1] == -1
-        changed = range(len(self._operators)) if first.any() else self._touching(np.flatnonzero(sizes != self._at))
-        for operator in changed:
+        everything = range(len(self._operators))
+        for operator in everything if self._at is None else self._touching(np.flatnonzero(sizes != self._at)):
             self._times_ms[operator] = self._time_ms(operator, sizes)
         self._at = sizes.copy()
         return float(self._times_ms.sum())
