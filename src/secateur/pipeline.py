@@ -250,10 +250,10 @@ def _without_channels(
     if masks is not None:
         remember_masks(small, shrink_masks(masks, plan))
     stages = tuple(_healed_(small, model, plan, data, evaluate, settings))
-    notes: tuple[str, ...] = ()
+    notes = () if latency is None else latency.notes
     if is_transformers_model(model):
         describe(small, config_of(model), exact=False)
-        notes = _config_notes(small, plan, inputs, tied, settings.tie)
+        notes += _config_notes(small, plan, inputs, tied, settings.tie)
     before = {**network_costs(structure), SPARSITY: sparsity(model), **_evaluated(evaluate, model)}
     measured = {key: value for key, value in stages[-1].items() if key != "stage"} if stages else None
     healed = _evaluated(evaluate, small) if measured is None else measured

@@ -62,8 +62,7 @@ class LatencyModel:
         self.full: Sizes = np.array([axis.size for axis in structure.axes], dtype=np.int64)
         self.table = table or LatencyTable()
         self.calibration = calibration or Calibration()
-        self.untimed: set[str] = set()
-        """Operators that cannot run alone, and count nothing."""
+        self._untimed: set[str] = set()
         self._axes = structure.axes
         self._operators = operators
         self._timer = timer
@@ -91,6 +90,12 @@ class LatencyModel:
             self._times_ms[operator] = self._time_ms(operator, sizes)
         self._at = sizes.copy()
         return float(self._times_ms.sum())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the predictions leave out."""
+        names = ", ".join(sorted(self._untimed))
+        return (f"the time of operators that cannot run alone is not predicted: {names}",) if names else ()
 
     @property
     def key(self) -> str:
@@ -139,7 +144,7 @@ class LatencyModel:
         try:
             whole_ms = self._timed(operator, full)
         except Exception:
-            self.untimed.add(operator.name)
+            self._untimed.add(operator.name)
             return 0.0
         return whole_ms * operator.elements(sizes) / max(1, operator.elements(full))
 

@@ -13,11 +13,12 @@ from secateur.cost.operators import Case
 
 SAMPLE_MS = 0.1
 """What is timed at once: shorter runs are timed several in a row."""
-LEAST_SAMPLES, ENOUGH_MS = 5, 15.0
-"""Samples are taken until they agree, or, of one operator, until they have taken long enough."""
-SURE, VERY_SURE = 0.03, 0.003
-"""Errors of a median that are small enough, as shares of it: of one operator among many, and of a whole network."""
-LONG_MS = 1000.0
+LEAST_SAMPLES = 5
+SURE, ENOUGH_MS = 0.03, 15.0
+"""Of one operator among many, samples are taken until the error of their median is such a share of it, or until they
+have taken long enough."""
+VERY_SURE, LONG_MS = 0.003, 1000.0
+"""The same of a whole network."""
 
 Timer = Callable[[Case], float]
 """From a call of an operator to milliseconds; raises what the operator raises where it cannot run alone."""
