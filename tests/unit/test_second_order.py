@@ -265,6 +265,22 @@ def test_sketches_of_values_are_those_of_least_squares() -> None:
     assert torch.allclose(gradients.mean(0)[:, :3], wanted, atol=0.1 * float(wanted.abs().max()))
 
 
+def test_layers_that_no_output_depends_on_count_for_nothing() -> None:
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heard, self.idle = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"last": self.heard(x), "pooled": self.idle(x)}
+
+    model, data = Idle().requires_grad_(False), [((torch.randn(8, 3),), None)]
+    layers = find_layers(model, data[0][0], ["heard.weight", "idle.weight"])
+    (found,) = sketches(model, copy.deepcopy(model), layers, data, torch.Generator().manual_seed(0))
+    assert bool(found.gradients["heard.weight"].any())
+    assert not bool(found.gradients["idle.weight"].any())
+
+
 def test_whole_network_steps_help_and_those_that_harm_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(12, 24), nn.ReLU(), nn.Linear(24, 5))

@@ -158,6 +158,8 @@ class _Problem:
         """Change the layers; False where that would not help."""
         wanted = [part.wanted(self.segment, self.pairs) for part in parts]
         judged = wanted if judges is parts else [part.wanted(self.segment, self.pairs) for part in judges]
+        if wanted[0].shape != parts[0].small.program.shapes[self.segment.made]:
+            return False  # what is left of it cannot be told
         before, helped = self._error(judges, judged), False
         for _ in range(STEPS):
             start = {name: layer.values() for name, layer in self.layers.items()}
@@ -203,7 +205,7 @@ class _Problem:
             with torch.enable_grad():
                 made = self._made(part, leaves, seen)
             again = number < FACTORS
-            found = torch.autograd.grad(made, list(leaves.values()), y - made.detach(), retain_graph=again)
+            found = _slopes(made, list(leaves.values()), y - made.detach(), keep=again)
             for total, own in zip(slope.values(), found, strict=True):
                 total += own
             if again:
@@ -216,7 +218,7 @@ class _Problem:
         made."""
         sign = torch.randint(0, 2, made.shape, generator=self.generator).to(made) * 2 - 1
         outputs = [seen[place][1] for place, _ in self.segment.products]  # type: ignore[index]
-        slopes = torch.autograd.grad(made, outputs, sign)
+        slopes = _slopes(made, outputs, sign)
         for (place, name), slope in zip(self.segment.products, slopes, strict=True):
             yield name, seen[place][0].detach(), slope  # type: ignore[index]
 
@@ -228,10 +230,15 @@ class _Problem:
             leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
             with torch.enable_grad():
                 made = self._made(part, leaves)
-            found = torch.autograd.grad(made, list(leaves.values()), along)
+            found = _slopes(made, list(leaves.values()), along)
             for sum_, own in zip(total.values(), found, strict=True):
                 sum_ += own
         return total
+
+
+def _slopes(made: Tensor, of: Sequence[Tensor], along: Tensor, *, keep: bool = False) -> tuple[Tensor, ...]:
+    """How `along . made` depends on each of these tensors; zero where it does not."""
+    return torch.autograd.grad(made, of, along, retain_graph=keep, allow_unused=True, materialize_grads=True)
 
 
 def _along(function: Callable[[Rows], Tensor], start: Rows, change: Rows) -> Tensor:

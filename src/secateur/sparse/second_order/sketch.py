@@ -75,7 +75,7 @@ def sketches(
                 own = scale[rows]
                 with torch.enable_grad():
                     total = own @ (direction * made).flatten(1).sum(1)
-                    slopes = torch.autograd.grad(total, [output for _, _, output in calls])
+                    slopes = torch.autograd.grad(total, [output for _, _, output in calls], allow_unused=True)
                 yield Sketch(_gradients(layers, calls, slopes), missing * own)
 
 
@@ -96,8 +96,8 @@ def _drawn(spread: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 def _gradients(layers: Mapping[str, Layer], calls: list[tuple[str, Tensor, Tensor]], made: Any) -> dict[str, Tensor]:
     total: dict[str, Tensor] = {}
-    for (name, x, _), gradient in zip(calls, made, strict=True):
-        layer = layers[name]
+    for (name, x, output), slope in zip(calls, made, strict=True):
+        layer, gradient = layers[name], torch.zeros_like(output) if slope is None else slope
         own = layer.outputs(gradient) @ layer.columns(x).transpose(2, 3)  # (N, G, O, D)
         own = own.flatten(1, 2)
         total[name] = total[name] + own if name in total else own
