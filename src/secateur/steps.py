@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import floor, prod
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -77,7 +77,7 @@ def _ceiling(budget: Budget, progress: float, schedule: str, results: Sequence[P
     if not results:
         return Budget(budget.unit, share)
     if unit.cost == LATENCY_MS:
-        return Budget(LATENCY_MS, share * results[0].plan.made_by["predicted_before_ms"])
+        return Budget(LATENCY_MS, share * cast(float, results[0].plan.made_by["predicted_before_ms"]))
     cost = CostModel(results[0].structure, unit.cost)
     gone = sum(_single_channels(result) for result in results) if unit.name == "channels" else 0
     return Budget(_ABSOLUTE[unit.name], floor(share * cost(cost.full) + 1e-6) - gone)
