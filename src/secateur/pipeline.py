@@ -11,8 +11,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from secateur.allocate import Allocator, allocate, shares_from_entropies
-from secateur.cost import network_costs
+from secateur.allocate import Allocator, allocate, needs_times, shares_from_entropies
+from secateur.cost import LatencyModel, compare_latency, latency_model, network_costs
 from secateur.hugging_face import Tied, adopt_config, config_of, describe, is_transformers_model, tie_to_config
 from secateur.recover import FOLD, SECOND_ORDER, STAGES, heal_, healed_scores, stages_of
 from secateur.score import Criterion, layer_entropies, score
@@ -61,6 +61,8 @@ class PruneConfig:
     shares: Mapping[str, float] | str | None = None
     """For the `adaptive` allocator, by axis, module or pattern; or `spectral`, from the entropy of each layer."""
     round_to: int | str = 1
+    """Kept counts are multiples of a number, or of what suits a kind of device; or `auto`, those at which the measured
+    time falls."""
     min_keep: int = 1
     max_remove_ratio: float = 1.0
     ignore: Sequence[Selector] = ()
@@ -81,6 +83,9 @@ class PruneConfig:
     BatchNorm leave what they did to those that are like them. Single weights: `second-order` chooses those that go
     together with new values for those that stay, in place of a criterion, the same as naming it as the criterion;
     otherwise they stay as they are."""
+    latency: bool = False
+    """Also measure how much faster the result is, in turn with the original. Done anyway where a budget or `round_to`
+    is in measured time."""
     seed: int = 0
 
 
@@ -122,6 +127,7 @@ class PruneResult:
             lines.append(
                 f"{state}: differs from the reference by {self.verification.relative_diff:.1e} of the output's scale"
             )
+        lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def stage_lines(self) -> list[str]:
@@ -192,8 +198,20 @@ def prune(
     model = permanent(model) if read_masks(model) else model
     pattern = _pattern(settings)
     if pattern is not None:
-        return _without_weights(model, inputs, budget, data, evaluate, _weight_config(settings, pattern), verify=verify)
-    return _without_channels(model, inputs, budget, _held(data), evaluate, settings, verify=verify)
+        weights = _weight_config(settings, pattern)
+        made = _without_weights(model, inputs, budget, data, evaluate, weights, verify=verify)
+    else:
+        made = _without_channels(model, inputs, budget, _held(data), evaluate, settings, verify=verify)
+    in_time = budget is not None and needs_times(budget, settings.round_to)
+    return _with_times(made, model, inputs) if settings.latency or in_time else made
+
+
+def _with_times(made: PruneResult, model: nn.Module, inputs: Inputs) -> PruneResult:
+    """The result, with the times of both networks and what they say."""
+    speed = compare_latency(model, made.model, inputs)
+    said = speed.said(macs_ratio=made.before["macs"] / max(1, made.after["macs"]))
+    before, after = {**made.before, **speed.before}, {**made.after, **speed.after}
+    return replace(made, before=before, after=after, notes=(*made.notes, said))
 
 
 def _without_channels(
@@ -217,23 +235,26 @@ def _without_channels(
     preferred = _structures(settings, structure, tied)
     scores = _scored(model, preferred[0], settings, data)
     shares = _shares(settings, model, structure)
+    latency = latency_model(model, inputs, traced=traced) if needs_times(budget, settings.round_to) else None
 
     def decide(structure: Structure) -> Plan:
-        return _allocated(structure, scores, budget, settings, shares)
+        return _allocated(structure, scores, budget, settings, shares, latency)
 
     cut = _cut(model, _first_that_fits(preferred, decide), inputs, traced if verify else None)
     if cut.proof is not None and not cut.proof.ok:
         cut = _mended(model, cut, decide, inputs, traced)
     small, plan = cut.model, cut.plan
+    if latency is not None:
+        latency.table.save()
     remember_history(small, [*history_of(model), plan])
     masks = masks_of(model)
     if masks is not None:
         remember_masks(small, shrink_masks(masks, plan))
     stages = tuple(_healed_(small, model, plan, inputs, data, evaluate, settings))
-    notes: tuple[str, ...] = ()
+    notes = () if latency is None else latency.notes
     if is_transformers_model(model):
         describe(small, config_of(model), exact=False)
-        notes = _config_notes(small, plan, inputs, tied, settings.tie)
+        notes += _config_notes(small, plan, inputs, tied, settings.tie)
     before = {**network_costs(structure), SPARSITY: sparsity(model), **_evaluated(evaluate, model)}
     measured = {key: value for key, value in stages[-1].items() if key != "stage"} if stages else None
     healed = _evaluated(evaluate, small) if measured is None else measured
@@ -456,7 +477,12 @@ def _first_that_fits(structures: Sequence[Structure], allocated: Callable[[Struc
 
 
 def _allocated(
-    structure: Structure, scores: Scores, budget: Budgets, settings: PruneConfig, shares: Mapping[str, float] | None
+    structure: Structure,
+    scores: Scores,
+    budget: Budgets,
+    settings: PruneConfig,
+    shares: Mapping[str, float] | None,
+    latency: LatencyModel | None,
 ) -> Plan:
     free = {axis.name for axis in structure.prunable}
     return allocate(
@@ -469,6 +495,7 @@ def _allocated(
         round_to=settings.round_to,
         min_keep=settings.min_keep,
         max_remove_ratio=settings.max_remove_ratio,
+        latency=latency,
     )
 
 

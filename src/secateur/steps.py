@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import floor, prod
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from secateur.cost import CostModel
 from secateur.pipeline import PruneConfig, PruneResult, prune
 from secateur.spec import SPARSITY, UNITS, Budget, BudgetError, parse_budgets
-from secateur.spec.budget import Budgets
+from secateur.spec.budget import LATENCY_MS, Budgets
 from secateur.spec.structure import channel_terms
 
 SCHEDULES = ("linear", "geometric")
@@ -21,6 +21,7 @@ _ABSOLUTE = {
     "params": "param_count",
     "macs": "mac_count",
     "activations": "activation_bytes",
+    "latency": LATENCY_MS,
 }
 
 
@@ -75,6 +76,8 @@ def _ceiling(budget: Budget, progress: float, schedule: str, results: Sequence[P
     share = _share(budget.value, progress, schedule)
     if not results:
         return Budget(budget.unit, share)
+    if unit.cost == LATENCY_MS:
+        return Budget(LATENCY_MS, share * cast(float, results[0].plan.made_by["predicted_before_ms"]))
     cost = CostModel(results[0].structure, unit.cost)
     gone = sum(_single_channels(result) for result in results) if unit.name == "channels" else 0
     return Budget(_ABSOLUTE[unit.name], floor(share * cost(cost.full) + 1e-6) - gone)

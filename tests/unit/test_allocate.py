@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import pairwise, product
 from random import Random
 
 import numpy as np
@@ -63,6 +63,35 @@ def test_global_with_channels_keeps_the_highest_scores(seed):
         key=lambda sizes: sum(np.sort(scores.values[n])[::-1][:k].sum() for n, k in sizes.items()),
     )
     assert plan.sizes == best
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10_000), st.sampled_from([1, 2]))
+def test_knapsack_comes_close_to_trying_all(seed, budgets):
+    """For one budget and for two; costs in which neighbours multiply, scores that differ in scale."""
+    rng = np.random.default_rng(seed)
+    names = "abcd"[: rng.integers(2, 5)]
+    pairs = [*pairwise(names), *((name,) for name in names)]
+    costs = {unit: tuple(Term(int(rng.integers(1, 30)), pair) for pair in pairs) for unit in ("params", "macs")}
+    structure = _structure({name: int(rng.integers(2, 7)) for name in names}, costs=costs)
+    values = {name: rng.random(size) ** 2 * rng.uniform(0.2, 3) for name, size in structure.sizes.items()}
+    budget = {unit: rng.uniform(0.3, 0.9) for unit in list(costs)[:budgets]}
+
+    def fits(sizes):
+        models = {unit: CostModel(structure, unit) for unit in budget}
+        return all(model.at(sizes) <= budget[unit] * model.at({}) + 1e-6 for unit, model in models.items())
+
+    def lost(sizes):
+        return sum(np.sort(value)[: len(value) - sizes[name]].sum() for name, value in values.items())
+
+    best = min((lost(sizes) for sizes in _all_sizes(structure) if fits(sizes)), default=None)
+    if best is None:
+        with pytest.raises(BudgetError, match="nearest possible"):
+            allocate(structure, Scores("test", values), budget, allocator="knapsack")
+        return
+    plan = allocate(structure, Scores("test", values), budget, allocator="knapsack")
+    assert fits(plan.sizes)
+    assert lost(plan.sizes) <= 1.5 * best + 1e-9
 
 
 def test_uniform_keeps_the_same_share_everywhere():

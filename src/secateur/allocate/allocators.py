@@ -13,6 +13,7 @@ from math import inf
 import numpy as np
 
 from secateur.allocate.fit import Fit
+from secateur.allocate.knobs import Knob
 from secateur.spec import BudgetError, Registry
 
 Allocator = Callable[[Fit], list[int]]
@@ -69,35 +70,54 @@ def _after(fit: Fit, cuts: list[tuple[float, int, int]]) -> list[int]:
 
 @ALLOCATORS.register("knapsack", "what costs least score for what it saves goes first, priced exactly")
 def knapsack(fit: Fit) -> list[int]:
-    """Greedily the step that loses least for its share of what is saved of the ceilings that are exceeded; then single
+    """What loses less score in all: cuts in the order of their price, or one threshold as in `global`. The greedy order
+    is best where steps save unlike amounts; the threshold is not misled by steps that get cheap later on."""
+    return min(_by_price(fit), global_(fit), key=lambda steps: _lost(fit, steps))
+
+
+def _lost(fit: Fit, steps: list[int]) -> float:
+    return sum(_loss_between(knob, step, len(knob.levels) - 1) for knob, step in zip(fit.knobs, steps, strict=True))
+
+
+def _loss_between(knob: Knob, low: int, high: int) -> float:
+    """Score lost by going from step `high` down to step `low`."""
+    indices = np.diff(knob.levels[low : high + 1]) * sum(multiple for _, multiple in knob.axes)
+    return float((knob.loss[low:high] * indices).sum())
+
+
+def _by_price(fit: Fit) -> list[int]:
+    """Greedily the cut that loses least for its share of what is saved of the ceilings that are exceeded; then single
     steps back, the dearest first. Steps of an axis cost more and more, and save less and less as its neighbours shrink,
-    so a step that was dearer than another stays so until it is looked at again."""
+    so a cut that was dearer than another stays so until it is looked at again. Where a single step saves nothing, as
+    within a stair of measured time, a cut takes as many as it needs to."""
     steps = [len(knob.levels) - 1 for knob in fit.knobs]
-    heap = [(price, number) for number in range(len(steps)) if (price := _price(fit, steps, number)) is not None]
+    heap = [(*cut, number) for number in range(len(steps)) if (cut := _next_cut(fit, steps, number)) is not None]
     heapify(heap)
     while heap and not fit.holds(steps):
-        before, number = heappop(heap)
-        now = _price(fit, steps, number)
-        if now is not None and now > before:
-            heappush(heap, (now, number))
+        before, _, number = heappop(heap)
+        now = _next_cut(fit, steps, number)
+        if now is None:
             continue
-        steps[number] -= 1
-        following = _price(fit, steps, number)
+        if now[0] > before:
+            heappush(heap, (*now, number))
+            continue
+        steps[number] = now[1]
+        following = _next_cut(fit, steps, number)
         if following is not None:
-            heappush(heap, (following, number))
+            heappush(heap, (*following, number))
     dearest = [knob.loss[step] if step < len(knob.loss) else -1.0 for knob, step in zip(fit.knobs, steps, strict=True)]
     return fit.fill(steps, np.argsort([-value for value in dearest], kind="stable").tolist())
 
 
-def _price(fit: Fit, steps: list[int], number: int) -> float | None:
-    """Score lost over share saved by the knob's next step down; None where it has none, infinite where it saves
-    nothing."""
-    step, knob = steps[number], fit.knobs[number]
-    if step == 0:
-        return None
-    saved = fit.saved(steps, number)
-    indices = sum(multiple for _, multiple in knob.axes) * (knob.levels[step] - knob.levels[step - 1])
-    return float(knob.loss[step - 1] * indices / saved) if saved > 0 else inf
+def _next_cut(fit: Fit, steps: list[int], number: int) -> tuple[float, int] | None:
+    """Score lost over share saved by the knob's next cut, and the step that it leads to; None at the lowest. Infinite
+    where no cut saves anything."""
+    start = steps[number]
+    for step in range(start - 1, -1, -1):
+        saved = fit.saved(steps, number, step)
+        if saved > 0:
+            return _loss_between(fit.knobs[number], step, start) / saved, step
+    return None if start == 0 else (inf, start - 1)
 
 
 @ALLOCATORS.register("adaptive", "each axis gives its share: from sensitivity curves, spectral entropy, or as given")

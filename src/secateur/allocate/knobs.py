@@ -9,7 +9,8 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-from secateur.allocate.rounding import multiple_of
+from secateur.allocate.rounding import AUTO, faster_levels, multiple_of
+from secateur.cost import LatencyModel
 from secateur.spec import Axis, BudgetError, Scores, Structure
 
 Floats = npt.NDArray[np.float64]
@@ -21,14 +22,16 @@ class Limits:
     """What every axis must respect; blocks, which stay or leave as a whole, are not limited."""
 
     round_to: int | str = 1
-    """Kept counts are multiples of this; an axis that is not cut keeps its own size."""
+    """Kept counts are multiples of this, or those at which the measured time falls (`auto`); an axis that is not cut
+    keeps its own size."""
     min_keep: int = 1
     """Indices that each axis keeps at least."""
     max_remove_ratio: float = 1.0
     """Share of each axis that may go at most."""
 
     def __post_init__(self) -> None:
-        multiple_of(self.round_to)
+        if self.round_to != AUTO:
+            multiple_of(self.round_to)
         if self.min_keep < 1:
             raise BudgetError(f"min_keep must be at least 1, got {self.min_keep}")
         if not 0 <= self.max_remove_ratio <= 1:
@@ -62,11 +65,11 @@ class Knob:
         return {axis: multiple * level for axis, multiple in self.axes}
 
 
-def make_knobs(structure: Structure, scores: Scores, limits: Limits) -> list[Knob]:
+def make_knobs(structure: Structure, scores: Scores, limits: Limits, latency: LatencyModel | None = None) -> list[Knob]:
     """One knob per scored axis or set of tied axes, in the order of the structure; then one per scored block, the most
     important first.
 
-    A set of tied axes of which one has no score is left whole.
+    latency: what `round_to="auto"` asks. A set of tied axes of which one has no score is left whole.
     """
     knobs: list[Knob] = []
     seen: set[str] = set()
@@ -76,7 +79,7 @@ def make_knobs(structure: Structure, scores: Scores, limits: Limits) -> list[Kno
         members = structure.tied.get(axis.name, ((axis.name, 1),))
         seen |= {name for name, _ in members}
         if all(name in scores.values for name, _ in members):
-            knobs.append(_knob(members, structure, scores, limits))
+            knobs.append(_knob(members, structure, scores, limits, latency))
     return knobs + _switches(structure, scores)
 
 
@@ -90,13 +93,23 @@ def _switches(structure: Structure, scores: Scores) -> list[Knob]:
     ]
 
 
-def _knob(members: Sequence[tuple[str, int]], structure: Structure, scores: Scores, limits: Limits) -> Knob:
+def _knob(
+    members: Sequence[tuple[str, int]],
+    structure: Structure,
+    scores: Scores,
+    limits: Limits,
+    latency: LatencyModel | None,
+) -> Knob:
     name, per_level = members[0]
     full = structure.sizes[name] // per_level
-    multiple = multiple_of(limits.round_to)
     least = max(_floor(structure.axis[axis], factor, limits) for axis, factor in members)
-    levels = [t for t in range(min(least, full), full) if all(f * t % multiple == 0 for _, f in members)]
-    allowed = np.array([*levels, full], dtype=np.int64)
+    levels = [*range(min(least, full), full), full]
+    if limits.round_to != AUTO:
+        multiple = multiple_of(limits.round_to)
+        levels = [t for t in levels if t == full or all(factor * t % multiple == 0 for _, factor in members)]
+    elif latency is not None:
+        levels = faster_levels(members, levels, latency)
+    allowed = np.array(levels, dtype=np.int64)
     return Knob(tuple(members), allowed, _losses(members, allowed, scores), allowed / full)
 
 

@@ -13,7 +13,7 @@ from typer import Argument, Option
 class Common:
     """What every verb takes."""
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid", "coerce_numbers_to_str": True}
 
     seed: Annotated[int, Option(help="Seed of everything random.")] = 0
     device: Annotated[str, Option(help="Where the model runs: cpu, cuda, cuda:1, ...")] = "cpu"
@@ -89,7 +89,9 @@ class CutOptions(Common):
             help="What a layer gives, for --allocator adaptive and some others; or `spectral`, or sensitivity.json.",
         ),
     ] = field(default_factory=list)
-    round_to: Annotated[int, Option(help="Kept counts are multiples of this.")] = 1
+    round_to: Annotated[
+        str, Option(metavar="N", help="Kept counts are multiples of this; or `auto`: those at which the time falls.")
+    ] = "1"
     profile: Annotated[
         str | None,
         Option(metavar="DEVICE", help="Round for a kind of device: cpu, tensor-core-int8, npu-32, ..."),

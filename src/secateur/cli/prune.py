@@ -37,7 +37,7 @@ class Options(ModelOptions, DataOptions, CutOptions, OutOptions):
     """Options of `prune`."""
 
     verify: Annotated[bool, Option("--verify/--no-verify", help="Compare with the reference (default).")] = True
-    latency: Annotated[bool, Option("--latency", help="Measure the time of one forward, too.")] = False
+    latency: Annotated[bool, Option("--latency", help="Measure how much faster the result is, too.")] = False
     schema: Annotated[
         Path | None, Option(metavar="FILE", help="An edited schema (secateur inspect --format keti): what stays whole.")
     ] = None
@@ -155,7 +155,7 @@ def _pruned(
         allocator=options.allocator,
         merge=options.merge,
         shares=_shares(options.share),
-        round_to=options.profile if options.profile is not None else options.round_to,
+        round_to=options.profile if options.profile is not None else _number_or_name(options.round_to),
         min_keep=options.min_keep,
         max_remove_ratio=options.max_remove_ratio,
         ignore=tuple(options.ignore),
@@ -164,11 +164,12 @@ def _pruned(
         schema=options.schema,
         tie=options.tie,
         recover=options.recover,
+        latency=options.latency,
         seed=options.seed,
     )
 
     def evaluate(model: nn.Module) -> Mapping[str, Any]:
-        return _metrics(model, opened, data, latency=options.latency)
+        return _metrics(model, opened, data)
 
     return prune(
         opened.model,
@@ -181,12 +182,14 @@ def _pruned(
     )
 
 
-def _metrics(model: nn.Module, opened: Opened, data: ImageSet | TextSet | None, *, latency: bool) -> dict[str, Any]:
-    from secateur.cost import measure_latency
+def _number_or_name(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _metrics(model: nn.Module, opened: Opened, data: ImageSet | TextSet | None) -> dict[str, Any]:
     from secateur.train import evaluate
 
-    found: dict[str, Any] = evaluate(model, data, device=opened.device) if data is not None else {}
-    return found | (measure_latency(model, opened.inputs) if latency else {})
+    return evaluate(model, data, device=opened.device) if data is not None else {}
 
 
 def _proof(opened: Opened, result: PruneResult, data: ImageSet | TextSet | None) -> Verification | None:

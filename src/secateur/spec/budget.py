@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from secateur.spec.errors import BudgetError, nearest
 
+LATENCY_MS = "latency_ms"
+"""The one cost that is measured, on the device that the model is on."""
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -14,7 +17,7 @@ class Unit:
 
     name: str
     cost: str
-    """Key in `Structure.costs`."""
+    """Key in `Structure.costs`; or `latency_ms`, which is measured."""
     fraction: bool
     """Whether values are the share of the original that is kept (else an absolute ceiling)."""
     description: str
@@ -27,11 +30,18 @@ UNITS: Mapping[str, Unit] = {
         Unit("params", "params", True, "share of the parameters that is kept"),
         Unit("macs", "macs", True, "share of the multiply-accumulates of one forward that is kept"),
         Unit("activations", "activation_bytes", True, "share of the bytes of intermediate results that is kept"),
+        Unit("latency", LATENCY_MS, True, "share of the time of one forward, as measured here, that is kept"),
         Unit("channel_count", "channels", False, "number of prunable channels, at most"),
         Unit("param_count", "params", False, "number of parameters, at most"),
         Unit("mac_count", "macs", False, "multiply-accumulates of one forward of the example inputs, at most"),
         Unit("size_bytes", "size_bytes", False, "bytes of parameters and buffers, at most"),
         Unit("activation_bytes", "activation_bytes", False, "bytes of intermediate results of one forward, at most"),
+        Unit(
+            "latency_ms",
+            LATENCY_MS,
+            False,
+            "milliseconds of one forward of the example inputs, as measured here, at most",
+        ),
     )
 }
 

@@ -9,7 +9,8 @@ from typing import Any
 from secateur.spec.record import Record
 
 METRICS = (
-    "accuracy", "perplexity", "loss", "param_count", "macs", "size_bytes", "latency_ms", "sparsity", "link_bytes",
+    "accuracy", "perplexity", "loss", "param_count", "macs", "size_bytes", "latency_ms", "speedup", "sparsity",
+    "link_bytes",
 )  # fmt: skip
 """Metric keys, one meaning each (docs/glossary.md)."""
 
