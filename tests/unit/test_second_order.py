@@ -17,7 +17,7 @@ from secateur.sparse.reconstruction import METHODS, Reconstructed, reconstruct
 from secateur.sparse.second_order import exact_obs, find_layers, refit, removal_costs, settling, sweep
 from secateur.sparse.second_order.gauss_newton import gauss_newton_step
 from secateur.sparse.second_order.moments import measure_moments
-from secateur.sparse.second_order.outputs import divergence
+from secateur.sparse.second_order.outputs import Judge
 from secateur.sparse.second_order.sketch import sketches
 
 ELEMENT, TWO_OF_FOUR = Pattern("element"), Pattern("n:m", (2, 4))
@@ -260,7 +260,7 @@ def test_sketches_of_values_are_those_of_least_squares() -> None:
     x = data[0][0][0]
     unit = reference(x).var(0, correction=0).mean()
     distance = (model(x) - reference(x)).square().mean() / 2 / unit
-    assert divergence(model, reference, data) == pytest.approx(float(distance.detach()), rel=1e-4)
+    assert Judge(reference, data)(model) == pytest.approx(float(distance.detach()), rel=1e-4)
     (wanted,) = torch.autograd.grad(-distance, [model[0].weight])
     assert torch.allclose(gradients.mean(0)[:, :3], wanted, atol=0.1 * float(wanted.abs().max()))
 
@@ -290,7 +290,7 @@ def test_whole_network_steps_help_and_those_that_harm_are_taken_back(monkeypatch
         monkeypatch.setattr(settling, "gauss_newton_step", step)
         sparse = copy.deepcopy(model)
         sparse.load_state_dict(applied(model, reconstruct(model, data, sparsity=0.7)))
-        return divergence(sparse, model, [((torch.cat(data),), None)])
+        return Judge(model, [((torch.cat(data),), None)])(sparse)
 
     without = lost(lambda *_: None)
     assert lost(gauss_newton_step) < 0.95 * without

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from secateur.recover.segments import find_segments
-from secateur.score.gradients import Batch, first_batch, picked, sample_count
+from secateur.score.gradients import Batch, at_least, first_batch, picked
 from secateur.score.reduction import key_along
 from secateur.sparse.second_order.layers import Layer, find_layers
 from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.obs import damped
-from secateur.sparse.second_order.outputs import divergence
+from secateur.sparse.second_order.outputs import Judge
 from secateur.sparse.second_order.sketch import row_importance
 from secateur.spec import Axis, Scores, Structure
 from secateur.spec.expr import axes_of
@@ -90,7 +90,7 @@ def healed_scores(
     generator = torch.Generator().manual_seed(seed)
     hessians = measure_moments(copy, layers, data(), generator)
     counts = row_importance(copy, reference, layers, data(), hessians, generator)
-    check = _some(data())
+    judge = Judge(reference, at_least(data(), CHECK))
     parts = _parts(copy, first, layers)
     values: dict[str, np.ndarray] = {}
     skipped: dict[str, str] = {}
@@ -99,7 +99,7 @@ def healed_scores(
             continue
         readers = list(_readers(axis, structure, layers, hessians, counts))
         if readers:
-            found = _scores(axis, readers, structure, lambda: divergence(copy, reference, check), copy)
+            found = _scores(axis, readers, structure, judge, copy)
             values[axis.name] = found * (HEALED_TOGETHER if _lies_within(axis, structure, parts) else 1)
         else:
             skipped[axis.name] = "no layer reads it that could make up for it"
@@ -122,16 +122,6 @@ def _lies_within(axis: Axis, structure: Structure, parts: list[set[str]]) -> boo
         if axis.name in axes_of(structure.tensors[name].dims[place])
     }
     return any(holding <= part for part in parts)
-
-
-def _some(data: Iterable[Batch]) -> list[Batch]:
-    """Batches as they come, until they hold enough samples."""
-    held: list[Batch] = []
-    for batch in data:
-        held.append(batch)
-        if sum(sample_count(inputs) for inputs, _ in held) >= CHECK:
-            break
-    return held
 
 
 def _readers(
@@ -159,13 +149,9 @@ def _count(axis: Axis, structure: Structure) -> int:
     return axis.size * (structure.sizes[axis.within] if axis.within is not None else 1)
 
 
-def _scores(
-    axis: Axis, readers: list[_Reader], structure: Structure, measure: Callable[[], float], model: nn.Module
-) -> np.ndarray:
-    """Indices go within each parent as long as one is left there.
-
-    measure: the divergence of the model, whose layers are set to what the readers have become, and back.
-    """
+def _scores(axis: Axis, readers: list[_Reader], structure: Structure, judge: Judge, model: nn.Module) -> np.ndarray:
+    """Indices go within each parent as long as one is left there; at some levels the model is judged, whose layers are
+    set to what the readers have become, and back."""
     count = _count(axis, structure)
     order: list[int] = []
     lost: list[float] = []
@@ -183,18 +169,18 @@ def _scores(
                 reader.remove(left[place])
         left = np.delete(left, going).tolist()
         if len(order) in levels and left:
-            measured[len(order)] = _measured(readers, measure, model)
+            measured[len(order)] = _measured(readers, judge, model)
     scores = np.empty(count)
     scores[order] = _slopes(np.cumsum(lost), measured)
     return scores if axis.within is None else scores.reshape(-1, axis.size)
 
 
-def _measured(readers: list[_Reader], measure: Callable[[], float], model: nn.Module) -> float:
+def _measured(readers: list[_Reader], judge: Judge, model: nn.Module) -> float:
     """What the network loses when the readers are what they have become: columns of indices that are gone are zero."""
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for reader in readers:
         reader.layer.write_(model, reader.values_RD.float())
-    found = measure()
+    found = judge(model)
     model.load_state_dict(state)
     return found
 

@@ -47,6 +47,17 @@ def first_batch(data: Iterable[Batch]) -> Batch:
     return found
 
 
+def at_least(data: Iterable[Batch], samples: int) -> list[Batch]:
+    """Batches as they come, until they hold so many samples, or all."""
+    held: list[Batch] = []
+    for batch in data:
+        held.append(batch)
+        samples -= sample_count(batch[0])
+        if samples <= 0:
+            break
+    return held
+
+
 def _demand_finite(number: int, inputs: Inputs) -> None:
     for leaf in inputs.values() if isinstance(inputs, dict) else inputs:
         if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and not bool(leaf.isfinite().all()):

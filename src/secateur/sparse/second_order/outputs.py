@@ -9,7 +9,7 @@ and `z` standard normal, `u = L z`, and `u . outputs` depends on the weights as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -122,14 +122,23 @@ def output_tensor(output: Any) -> Tensor:
     return tensors[0]
 
 
-def divergence(model: nn.Module, reference: nn.Module, data: Iterable[Batch]) -> float:
-    """Mean distance of the model's outputs from the reference's over samples, both in eval mode."""
-    total, count, outputs = 0.0, 0, None
-    with torch.no_grad():
-        for batch in data:
-            for inputs, _ in chunks(*batch):
-                outputs = outputs_of(reference, batch[0]) if outputs is None else outputs
-                found, wanted = (outputs.read(call_model(network, inputs)) for network in (model, reference))
-                total += float(outputs.distance(found, wanted).sum())
-                count += len(found)
-    return total / count
+class Judge:
+    """How far networks are from a reference on some samples; what the reference makes of these is computed once."""
+
+    def __init__(self, reference: nn.Module, data: Sequence[Batch]) -> None:
+        """reference: in eval mode."""
+        self._parts = [part for batch in data for part, _ in chunks(*batch)]
+        self._outputs = outputs_of(reference, data[0][0])
+        self._wanted = [self._read(reference, part) for part in self._parts]
+
+    def __call__(self, model: nn.Module) -> float:
+        """Mean distance of this network's outputs over the samples; in eval mode."""
+        distances = [
+            self._outputs.distance(self._read(model, part), wanted)
+            for part, wanted in zip(self._parts, self._wanted, strict=True)
+        ]
+        return float(torch.cat(distances).mean())
+
+    def _read(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        with torch.no_grad():
+            return self._outputs.read(call_model(model, inputs))

@@ -10,11 +10,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from secateur.score.gradients import Batch, sample_count
+from secateur.score.gradients import Batch, at_least, sample_count
 from secateur.sparse.second_order.gauss_newton import gauss_newton_step
 from secateur.sparse.second_order.layers import Layer
 from secateur.sparse.second_order.moments import measure_moments
-from secateur.sparse.second_order.outputs import divergence
+from secateur.sparse.second_order.outputs import Judge
 from secateur.sparse.second_order.sketch import diagonal, row_importance, sketches
 
 STEPS = 3
@@ -52,14 +52,9 @@ class Task:
         return sum(sample_count(inputs) for inputs, _ in self.read())
 
     @cached_property
-    def check(self) -> list[Batch]:
-        """Some batches, as they come once."""
-        held: list[Batch] = []
-        for batch in self.read():
-            held.append(batch)
-            if sum(sample_count(inputs) for inputs, _ in held) >= CHECK:
-                break
-        return held
+    def judge(self) -> Judge:
+        """On some batches, as they come once."""
+        return Judge(self.reference, at_least(self.read(), CHECK))
 
 
 def matters(hessian_GDD: Tensor, counts_R: Tensor) -> Tensor:
@@ -69,7 +64,7 @@ def matters(hessian_GDD: Tensor, counts_R: Tensor) -> Tensor:
 
 def settle_(task: Task, kept: Rows, importance: Rows) -> None:
     """Bring the outputs nearer to the reference's; weights that are not kept stay zero."""
-    now = divergence(task.model, task.reference, task.check)
+    now = task.judge(task.model)
     for _ in range(STEPS):
         looked = sketches(task.model, task.reference, task.layers, task.read(), task.generator)
         change = gauss_newton_step(looked, kept, importance)
@@ -78,7 +73,7 @@ def settle_(task: Task, kept: Rows, importance: Rows) -> None:
         state = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
         for name, layer in task.layers.items():
             layer.write_(task.model, layer.values() + change[name])
-        before, now = now, divergence(task.model, task.reference, task.check)
+        before, now = now, task.judge(task.model)
         if not now < before:
             task.model.load_state_dict(state)
         if not now < ENOUGH * before:
