@@ -25,11 +25,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pruned(base: Path) -> Path:
     out = base.with_name("pruned")
-    options = ["--data", "digits", "--criterion", "l1", "--budget", "channels=0.5", "--latency", "--out", out, "--json"]
-    made = secateur("prune", base, *options)
+    options = ["--data", "digits", "--criterion", "l1", "--recover", "none", "--budget", "channels=0.5", "--latency"]
+    made = secateur("prune", base, *options, "--out", out, "--json")
     assert made.code == 0, made.err
     assert made.record["out"] == str(out)
-    assert set(made.record["after"]) == COSTS | {"accuracy", "loss", "latency_ms", "iqr_ms", "threads", "batch"}
+    timed = {"latency_ms", "iqr_ms", "speedup", "speedup_iqr", "threads", "batch"}
+    assert set(made.record["after"]) == COSTS | timed | {"accuracy", "loss"}
     assert made.record["after"]["param_count"] == 15_738
     assert set(made.record["verification"]) == {"max_abs_diff", "relative_diff", "ok"}
     assert made.record["verification"]["ok"] is True
@@ -80,6 +81,18 @@ def test_weights_that_are_not_those_of_the_cut_are_exit_code_3(pruned: Path) -> 
     assert found.out.endswith("NOT VERIFIED\n")
 
 
+def test_pruning_with_data_heals_and_says_what_each_stage_gave(base: Path, tmp_path: Path) -> None:
+    made = secateur("prune", base, "--data", "digits", "--budget", "macs=0.4", "--out", tmp_path / "healed")
+    assert made.code == 0, made.err
+    assert "after cut: " in made.out
+    assert "after joint: " in made.out
+    plain = secateur("prune", base, "--data", "digits", "--budget", "macs=0.4", "--recover", "none", "--json")
+    healed = secateur("evaluate", tmp_path / "healed", "--data", "digits", "--json")
+    assert healed.record["accuracy"] > plain.record["after"]["accuracy"] + 0.1
+    proved = secateur("verify", tmp_path / "healed", "--original", base, "--json")
+    assert (proved.code, proved.record["weights_equal"]) == (0, False)
+
+
 def test_pruning_again_goes_on_from_the_folder(tuned: Path, tmp_path: Path) -> None:
     made = secateur("prune", tuned, "--budget", "channels=0.5", "--out", tmp_path / "again", "--json")
     assert made.code == 0, made.err
@@ -119,7 +132,7 @@ def test_vgg16_on_cifar10(data_dir: Path, tmp_path: Path) -> None:
     data = ["--data", f"cifar10:{data_dir / 'cifar10-subset.npz'}", "--limit", 32]
     quick = [*data, "--max-steps", 2, "--batch-size", 8]
     assert secateur("train", "vgg16_bn", *quick, "--out", tmp_path / "base").code == 0
-    cut = ["--criterion", "l1", "--budget", "channels=0.5", "--out", tmp_path / "pruned", "--json"]
+    cut = ["--criterion", "l1", "--recover", "none", "--budget", "channels=0.5", "--out", tmp_path / "pruned", "--json"]
     made = secateur("prune", tmp_path / "base", *data, *cut)
     assert (made.code, made.record["verification"]["ok"]) == (0, True), made.err
     assert secateur("finetune", tmp_path / "pruned", *quick, "--out", tmp_path / "tuned").code == 0

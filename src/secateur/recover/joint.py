@@ -42,6 +42,8 @@ RIDGE = 1e-2
 """Of the preconditioner's metric, with which weights are pulled to where they are."""
 EQUATIONS = 200
 """Numbers to be met for each weight, at least, where the data holds as many."""
+TOO_FEW = 20
+"""With fewer, the part is left as it is: data says too little about its weights."""
 ENOUGH = 256
 """Samples, at least, where the data holds as many."""
 JUDGING = 1 / 8
@@ -104,7 +106,8 @@ def _joint_refit_(
         place = segment.start
         problem = _Problem(small, segment, pairs, generator)
         judges = parts[-max(1, int(JUDGING * len(parts))) :]
-        if problem.solve_(problem.enough(parts[: -len(judges)] or parts), judges):
+        enough = problem.enough(parts[: -len(judges)] or parts)
+        if enough and problem.solve_(enough, judges):
             done += [name for name in segment.weights if name not in done]
     return done
 
@@ -148,10 +151,11 @@ class _Problem:
         self.layers = {name: pairs[name].small for name in segment.weights}
 
     def enough(self, parts: Sequence[Part]) -> Sequence[Part]:
-        """As many as the weights need."""
-        program = parts[0].small.program
-        each = prod(program.shapes[self.segment.made])
+        """As many as the weights need; none where there are too few."""
+        each = prod(parts[0].small.program.shapes[self.segment.made])
         weights = sum(layer.weight.numel() for layer in self.layers.values())
+        if len(parts) * each < TOO_FEW * weights:
+            return ()
         return parts[: max(ceil(EQUATIONS * weights / each), ceil(ENOUGH / SAMPLES))]
 
     def solve_(self, parts: Sequence[Part], judges: Sequence[Part]) -> bool:
