@@ -82,13 +82,13 @@ def test_weights_that_are_not_those_of_the_cut_are_exit_code_3(pruned: Path) -> 
 
 
 def test_pruning_with_data_heals_and_says_what_each_stage_gave(base: Path, tmp_path: Path) -> None:
-    made = secateur("prune", base, "--data", "digits", "--budget", "macs=0.4", "--out", tmp_path / "healed")
+    made = secateur("prune", base, "--data", "digits", "--budget", "macs=0.1", "--out", tmp_path / "healed")
     assert made.code == 0, made.err
     assert "after cut: " in made.out
     assert "after joint: " in made.out
-    plain = secateur("prune", base, "--data", "digits", "--budget", "macs=0.4", "--recover", "none", "--json")
+    plain = secateur("prune", base, "--data", "digits", "--budget", "macs=0.1", "--recover", "none", "--json")
     healed = secateur("evaluate", tmp_path / "healed", "--data", "digits", "--json")
-    assert healed.record["accuracy"] > plain.record["after"]["accuracy"] + 0.1
+    assert healed.record["accuracy"] > plain.record["after"]["accuracy"] + 0.02
     proved = secateur("verify", tmp_path / "healed", "--original", base, "--json")
     assert (proved.code, proved.record["weights_equal"]) == (0, False)
 
