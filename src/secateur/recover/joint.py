@@ -187,8 +187,7 @@ class _Problem:
         for name, layer in self.layers.items():
             named[name] = layer.layout.tensor(rows[name][:, :-1])
             if layer.constant is not None:
-                sign = -1 if layer.constant.endswith("running_mean") else 1
-                named[layer.constant] = held[layer.constant].detach() + sign * rows[name][:, -1]
+                named[layer.constant] = held[layer.constant].detach() + layer.constant_sign * rows[name][:, -1]
         return named
 
     def _made(self, part: Part, rows: Rows, seen: Seen | None = None) -> Tensor:

@@ -11,14 +11,14 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from secateur.structure.capture import Inputs, tensors_in
 from secateur.structure.clone import named_tensors
-from secateur.structure.program import Op, Program, Ref
+from secateur.structure.program import Op, Program, Ref, last_reads
+from secateur.structure.weights import BATCH_NORMS
 
 aten = torch.ops.aten
 Values = dict[int, Tensor]
 """Tensors of a program, by number."""
 Seen = dict[int, tuple[Tensor, Tensor] | None]
 """By number of an operator what it read and made, once it has run."""
-_BATCH_NORMS = ("aten::native_batch_norm", "aten::_native_batch_norm_legit_no_training")
 
 
 class Replay:
@@ -28,10 +28,7 @@ class Replay:
         """program: captured with values from this model, or one of the same tensors."""
         self.program = program
         self._held = {found.name: found.tensor.detach() for found in named_tensors(model)}
-        self._last = dict.fromkeys(program.outputs, len(program.ops))
-        for place, op in enumerate(program.ops):
-            for number in op.reads:
-                self._last[number] = max(place, self._last.get(number, 0))
+        self._last = last_reads(program)
 
     def begin(self, inputs: Inputs) -> Values:
         """What is there before the first operator."""
@@ -49,8 +46,8 @@ class Replay:
         """What is there when the operators from `start` up to `stop` have run, as far as anything reads it further on;
         the given values are not changed.
 
-        named: values in place of those that the model holds, by name. seen: products
-        that are to be noted, whose activation and output are put there.
+        named: values in place of those that the model holds, by name. seen: products that are to be noted,
+        whose activation and output are put there.
         """
         now, held = dict(values), self._held if named is None else {**self._held, **named}
 
@@ -87,7 +84,7 @@ def _made(op: Op, args: Any, kwargs: Any) -> tuple[Tensor, ...]:
     name = op.target._schema.name
     if op.target is aten.detach.default:
         return (args[0],)
-    if name in _BATCH_NORMS and not (name == _BATCH_NORMS[0] and args[5]):
+    if name in BATCH_NORMS and not (name == BATCH_NORMS[0] and args[5]):
         x, weight, bias, mean, variance = args[:5]
         shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]
         scale = (variance + args[-1]).rsqrt() if weight is None else (variance + args[-1]).rsqrt() * weight

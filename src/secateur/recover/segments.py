@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from secateur.structure.program import Program
+from secateur.structure.program import Program, last_reads
 from secateur.structure.weights import weights_read
 
 MOST_LAYERS = 8
@@ -78,10 +78,7 @@ def _parts(program: Program, parameters: Collection[str], weights: Collection[st
 def _narrow(program: Program, parameters: Collection[str], weights: Collection[str]) -> Iterator[tuple[int, int]]:
     """(number of the next operator, the tensor that alone carries on what parameters have made of the inputs), where no
     weight is on its way to a layer further on."""
-    last = dict.fromkeys(program.outputs, len(program.ops))
-    for place, op in enumerate(program.ops):
-        for number in op.reads:
-            last[number] = max(place, last.get(number, 0))
+    last = last_reads(program)
     fed = set(program.inputs)
     touched = {number for number, name in program.named.items() if name in parameters}
     of_weights = {number for number, name in program.named.items() if name in weights}

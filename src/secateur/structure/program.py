@@ -113,6 +113,15 @@ class Program:
     """Where the capture ran; `meta` unless the model looks at values."""
 
 
+def last_reads(program: Program) -> dict[int, int]:
+    """Tensor number -> number of the last operator that reads it; of the program's outputs, one past all operators."""
+    last = dict.fromkeys(program.outputs, len(program.ops))
+    for place, op in enumerate(program.ops):
+        for number in op.reads:
+            last[number] = max(place, last.get(number, 0))
+    return last
+
+
 _NO_TENSORS = (int, float, str, type(None), torch.dtype, torch.device)
 
 

@@ -22,7 +22,7 @@ def weights_read(program: Program) -> Iterator[tuple[int, str]]:
             yield number, weight
 
 
-_BATCH_NORMS = ("aten::native_batch_norm", "aten::_native_batch_norm_legit_no_training")
+BATCH_NORMS = ("aten::native_batch_norm", "aten::_native_batch_norm_legit_no_training")
 
 
 def find_norms(program: Program) -> list[NormAfter]:
@@ -30,7 +30,7 @@ def find_norms(program: Program) -> list[NormAfter]:
     maker = {number: op for op in program.ops for number in op.outputs}
     found: list[NormAfter] = []
     for op in program.ops:
-        if op.target._schema.name in _BATCH_NORMS and isinstance(op.args[1], Ref) and op.args[1].id in program.named:
+        if op.target._schema.name in BATCH_NORMS and isinstance(op.args[1], Ref) and op.args[1].id in program.named:
             before = maker.get(op.args[0].id)
             weight = _weight_of(before, maker, program) if before is not None else None
             if weight is not None and before is not None and _read_dim(before) == 1:

@@ -71,15 +71,20 @@ class Layer:
         if self.constant is None:
             return None
         tensor = model.state_dict(keep_vars=True)[self.constant].detach()
-        return -tensor if self.constant.endswith("running_mean") else tensor
+        return self.constant_sign * tensor
+
+    @property
+    def constant_sign(self) -> int:
+        """What a constant added to the outputs is multiplied by in its tensor: a mean is subtracted."""
+        return -1 if self.constant is not None and self.constant.endswith("running_mean") else 1
 
     def write_(self, model: nn.Module, values_RD: Tensor) -> None:
         """Set the weight of this model to these rows, and add what stands for the constant to its tensor."""
         with torch.no_grad():
             self.weight.copy_(self.layout.tensor(values_RD[:, :-1]))
             if self.constant is not None:
-                sign = -1 if self.constant.endswith("running_mean") else 1
-                model.state_dict(keep_vars=True)[self.constant].add_(values_RD[:, -1], alpha=sign)
+                held = model.state_dict(keep_vars=True)[self.constant]
+                held.add_(values_RD[:, -1], alpha=self.constant_sign)
 
     def _windows(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         module = self.module
