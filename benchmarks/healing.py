@@ -18,14 +18,14 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from calibration import Augmented
 from page import write_between_markers
-from torch import Tensor, nn
+from torch import nn
 
 import secateur as sc
 from secateur.data import ImageSet, open_data
@@ -62,17 +62,6 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-class Calibration:
-    """Images, shifted and mirrored otherwise each time they are gone through."""
-
-    def __init__(self, images: ImageSet) -> None:
-        self.images, self.times = images, 0
-
-    def __iter__(self) -> Iterator[Tensor]:
-        self.times += 1
-        return (x for x, _ in self.images.batches(256, shuffle=True, seed=self.times, augment=True))
-
-
 def network(case: Case) -> nn.Module:
     model = build_model(case.model)
     load_weights(model, DATA / f"{case.weights}.safetensors")
@@ -104,7 +93,7 @@ def run(case: Case, way: str, model: nn.Module, pool: ImageSet, judge: ImageSet,
         model,
         example_inputs(case.model),
         budget={"macs": case.macs},
-        data=Calibration(pool.subset(IMAGES, seed)),
+        data=Augmented(pool.subset(IMAGES, seed)),
         evaluate=accuracy,
         seed=seed,
         **WAYS[way],

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from calibration import Augmented
 from page import write_between_markers
-from torch import Tensor, nn
+from torch import nn
 
 import secateur as sc
 from secateur.data import ImageSet, open_data
@@ -37,17 +38,6 @@ PAGE = Path(__file__).parent.parent / "docs" / "sparse-weights.md"
 LADDER = (0.5, 0.6, 0.7, 0.8, 0.9)
 SEEDS = (0, 1, 2)
 IMAGES = 2048
-
-
-class Augmented:
-    """Calibration images, other shifts and mirror images each time they are gone through."""
-
-    def __init__(self, images: ImageSet) -> None:
-        self.images, self.times = images, 0
-
-    def __iter__(self) -> Iterator[Tensor]:
-        self.times += 1
-        return (x for x, _ in self.images.batches(256, shuffle=True, seed=self.times, augment=True))
 
 
 def second_order(dense: nn.Module, images: ImageSet, seed: int) -> Iterator[nn.Module]:

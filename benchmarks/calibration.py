@@ -1,0 +1,20 @@
+"""Calibration images as benchmarks read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from secateur.data import ImageSet
+
+
+class Augmented:
+    """Images without their labels, shifted and mirrored otherwise each time they are gone through."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images, self.times = images, 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.times += 1
+        return (x for x, _ in self.images.batches(256, shuffle=True, seed=self.times, augment=True))
