@@ -7,6 +7,7 @@ Those that act in the forward too have `finish()`, which takes them off for good
 """
 
 from secateur.train.methods.admm import ADMM
+from secateur.train.methods.channels import Channels
 from secateur.train.methods.curves import Curve, cubic, geometric, linear, one_shot
 from secateur.train.methods.dropout import UnitDropout, WeightDropout, by_rank, lowest
 from secateur.train.methods.gates import HardConcreteGates
@@ -16,7 +17,7 @@ from secateur.train.methods.layer_drop import LayerDrop
 from secateur.train.methods.lottery import Ticket, lottery_tickets
 from secateur.train.methods.slimming import Slimming
 from secateur.train.methods.sparsity import SparsitySchedule
-from secateur.train.methods.targets import Channels, Movement, Target, Weights
+from secateur.train.methods.targets import Movement, Target, Weights
 
 __all__ = [
     "ADMM",

@@ -17,7 +17,7 @@ class ADMM:
     """Weights W are drawn towards the nearest Z that has the target's zeros (A Systematic DNN Weight Pruning Framework
     using ADMM, 2018). In each step, `rho (W - Z + U)` is added to the gradients; every `every` steps
     `Z = P(W + U)` and `U += W - Z`, where the projection P zeroes what the target chooses: single weights, channels,
-    N:M, blocks. Then rho grows by the factor `growth`, up to `ceiling`, and U shrinks by it, as it is the dual over rho.
+    N:M, blocks. Then rho grows by the factor `growth`, up to `ceiling`, and U shrinks by it, being the dual over rho.
 
     At the end W is near Z, and `prune` takes what is left of the difference. Choose `every` so that some ten
     updates fit, and rho so that the residual falls: it is near 0.01 when little is lost. For SGD, as the pull is part

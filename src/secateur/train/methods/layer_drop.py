@@ -25,7 +25,7 @@ class LayerDrop:
         self.blocks = tuple(block for block in structure.blocks if structure.axis[block.axis].pin is None)
         if not self.blocks or not 0 <= rate < 1:
             raise BudgetError(
-                f"LayerDrop: got rate={rate} and {len(self.blocks)} residual blocks of {structure.model} that may leave; "
+                f"LayerDrop: got rate={rate} and {len(self.blocks)} residual blocks that may leave; "
                 "expected a rate in [0, 1) and at least one block (secateur inspect --why says what holds them)"
             )
         self._rate = rate

@@ -112,8 +112,8 @@ def lottery_tickets(
         yield trained(0, {name: torch.ones_like(w, dtype=torch.bool) for name, w in prunable_weights(model).items()})
         if not early.early:
             raise BudgetError(
-                f"lottery tickets: training took {early.done} steps, which does not reach rewind_to={rewind_to}; rewind "
-                "to an earlier step"
+                f"lottery tickets: training took {early.done} steps and never came to rewind_to={rewind_to}; rewind to "
+                "an earlier step"
             )
         for number in range(1, rounds + 1):
             masks = _lowest_go(model, 1 - (1 - share) ** number)
