@@ -35,7 +35,9 @@ def loss_of(outputs: Tensor) -> Tensor:
     return (outputs - INPUTS[:, :4] ** 2).square().mean()
 
 
-def trained(model: nn.Module, schedule: SparsitySchedule, steps: int, after: Callable[[], object] | None = None) -> None:
+def trained(
+    model: nn.Module, schedule: SparsitySchedule, steps: int, after: Callable[[], object] | None = None
+) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -146,7 +148,9 @@ def residual_steps(schedule: SparsitySchedule, model: nn.Module, steps: int) -> 
         optimizer.zero_grad()
         (model(images) - 1).square().mean().backward()
         schedule.step(optimizer.step)
-        rows = [model.get_parameter(f"{name}.weight").detach().flatten(1).abs().sum(1) == 0 for name in ("stem", "outer")]
+        rows = [
+            model.get_parameter(f"{name}.weight").detach().flatten(1).abs().sum(1) == 0 for name in ("stem", "outer")
+        ]
         assert torch.equal(*rows), "a channel leaves all producers of a residual stream, or none"
         seen.append(rows[0].tolist())
     return seen
@@ -197,7 +201,9 @@ def test_a_killed_run_goes_on_with_its_state(kind: type[Weights]) -> None:
     trained(straight, make(straight), 12)
     schedule = make(killed)
     trained(killed, schedule, 7)
-    state = {name: value.clone() if isinstance(value, Tensor) else value for name, value in schedule.state_dict().items()}
+    state = {
+        name: value.clone() if isinstance(value, Tensor) else value for name, value in schedule.state_dict().items()
+    }
     resumed.load_state_dict(killed.state_dict())
     again = make(resumed)
     again.load_state_dict(state)
