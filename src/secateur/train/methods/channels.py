@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,19 +12,18 @@ from torch import Tensor, nn
 from secateur.allocate import allocate
 from secateur.score import CRITERIA, Question
 from secateur.sparse import Masks
-from secateur.spec import UNITS, BudgetError, Plan, ScoreError, Scores, Structure, parse_budgets
+from secateur.spec import UNITS, BudgetError, Plan, ScoreError, Scores, Structure, TensorSpec, parse_budgets
 from secateur.spec.expr import axes_of
-from secateur.structure import named_tensors
 from secateur.surgery.select import removed_mask
 from secateur.train.methods.targets import Values
 
 
 class Channels:
-    """Whole channels, heads and other axes of a structure; their weights are zeroed where they are made, so that what
-    reads them still tells how to bring them back.
+    """Whole channels, heads and other axes of a structure, by the weights that make them. These are what is zeroed: what
+    reads a channel still tells how to bring it back.
 
     Biases and scales of norms are left alone, as in Soft Filter Pruning, 2018: a unit without any would sit where no
-    gradient reaches it.
+    gradient reaches it. At the end, `secateur.shrink(model, target.plan())` cuts what is zero.
     """
 
     rises = True
@@ -37,7 +37,7 @@ class Channels:
         criterion: str = "l2",
         allocator: str = "uniform",
     ) -> None:
-        """budget: one fraction that is kept in the end, such as `{"macs": 0.5}`. criterion: one that needs no data.
+        """budget: one fraction that is kept in the end, such as `{"macs": 0.5}`. criterion: one of weights alone.
 
         Raises BudgetError for another budget, ScoreError for a criterion that reads data.
         """
@@ -49,9 +49,9 @@ class Channels:
         if getattr(self._scored, "needs", ()):
             raise ScoreError(f"criterion {criterion!r} reads data, which a target has none of; choose one like l2")
         self._axes = tuple(axis for axis in structure.axes if axis.chosen and axis.role != "blocks")
-        self._tensors = {found.name: found.tensor for found in named_tensors(model)}
+        self._makers = {name: spec for name, spec in map(self._making, structure.tensors.items()) if spec is not None}
         parameters = dict(model.named_parameters())
-        self.weights = {name: parameters[name] for name in parameters if self._makes(name)}
+        self.weights = {name: parameters[name] for name in self._makers}
 
     def see(self, values: Values) -> None:
         """Magnitudes need no watching."""
@@ -60,15 +60,15 @@ class Channels:
         plan = self.plan(values, share)
         made: dict[str, Tensor] = {}
         for name, value in values.items():
-            removed = removed_mask(value.shape, self._dims(name), plan, value.device)
+            removed = removed_mask(value.shape, self._makers[name].dims, plan, value.device)
             made[name] = ~removed.expand(value.shape)
         return made
 
-    def plan(self, values: Values, share: float | None = None) -> Plan:
-        """What to cut for good; see `masks`."""
-        tensors = {name: values.get(name, tensor).detach() for name, tensor in self._tensors.items()}
+    def plan(self, values: Values | None = None, share: float | None = None) -> Plan:
+        """What to cut for good; the arguments as of `masks`, the values those of now where none are given."""
+        tensors = {name: weight.detach() for name, weight in (self.weights if values is None else values).items()}
         with torch.no_grad():
-            found = self._scored(Question(self.structure, tensors, self._axes))
+            found = self._scored(Question(replace(self.structure, tensors=self._makers), tensors, self._axes))
         scores = Scores(self._criterion, {axis: part.double().cpu().numpy() for axis, part in found.items()})
         kept = 1 - (self.share if share is None else share)
         return allocate(self.structure, scores, {self.unit: kept}, allocator=self._allocator)
@@ -79,16 +79,11 @@ class Channels:
     def load_state_dict(self, state: Mapping[str, Any], /) -> None:
         """There is none."""
 
-    def _dims(self, name: str) -> list[Any]:
-        """The dimensions of a weight, without the one along which it reads."""
-        dims: list[Any] = list(self.structure.tensors[name].dims)
-        if name in self.structure.reads:
-            dims[self.structure.reads[name]] = 1
-        return dims
-
-    def _makes(self, name: str) -> bool:
-        spec = self.structure.tensors.get(name)
-        wanted = {axis.name for axis in self._axes}
-        return (
-            spec is not None and len(spec.shape) > 1 and any(a in wanted for e in self._dims(name) for a in axes_of(e))
-        )
+    def _making(self, item: tuple[str, TensorSpec]) -> tuple[str, TensorSpec | None]:
+        """A weight without the axes that it reads; None where it makes none that may go."""
+        name, spec = item
+        read = self.structure.reads.get(name)
+        dims = tuple(spec.shape[dim] if dim == read else expr for dim, expr in enumerate(spec.dims))
+        made = {axis for expr in dims for axis in axes_of(expr)} & {axis.name for axis in self._axes}
+        is_weight = spec.kind == "parameter" and len(spec.shape) > 1
+        return name, replace(spec, dims=dims) if is_weight and made else None
