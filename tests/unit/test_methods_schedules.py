@@ -14,9 +14,9 @@ import secateur as sc
 from secateur.sparse import sparsity
 from secateur.train.methods import (
     Channels,
-    Movement,
     SparsitySchedule,
     Weights,
+    WeightsByMovement,
     cubic,
     geometric,
     linear,
@@ -108,7 +108,7 @@ def test_a_removed_weight_returns_when_it_matters_and_by_how_much_the_margin_say
 
 def test_movement_keeps_what_moves_away_from_zero() -> None:
     model = small_network()
-    target = Movement(model, sparsity=0.5)
+    target = WeightsByMovement(model, sparsity=0.5)
     schedule = SparsitySchedule(target, steps=6, curve=one_shot, every=100)
     start = {name: value.detach().clone() for name, value in model.named_parameters()}
     trained(model, schedule, 6)
@@ -192,7 +192,7 @@ def test_prune_takes_over_the_very_zeros(granularity: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), result.model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("kind", [Weights, Movement])
+@pytest.mark.parametrize("kind", [Weights, WeightsByMovement])
 def test_a_killed_run_goes_on_with_its_state(kind: type[Weights]) -> None:
     def make(model: nn.Module) -> SparsitySchedule:
         return SparsitySchedule(kind(model, sparsity=0.75), steps=10, every=2)

@@ -17,7 +17,7 @@ from secateur.train.methods.layer_drop import LayerDrop
 from secateur.train.methods.lottery import Ticket, lottery_tickets
 from secateur.train.methods.slimming import Slimming
 from secateur.train.methods.sparsity import SparsitySchedule
-from secateur.train.methods.targets import Movement, Target, Weights
+from secateur.train.methods.targets import Target, Weights, WeightsByMovement
 
 __all__ = [
     "ADMM",
@@ -27,7 +27,6 @@ __all__ = [
     "GrowingPenalty",
     "HardConcreteGates",
     "LayerDrop",
-    "Movement",
     "Slimming",
     "SparsitySchedule",
     "Target",
@@ -35,6 +34,7 @@ __all__ = [
     "UnitDropout",
     "WeightDropout",
     "Weights",
+    "WeightsByMovement",
     "by_rank",
     "cubic",
     "geometric",

@@ -19,7 +19,7 @@ from secateur.train.methods.targets import Values
 
 
 class Channels:
-    """Whole channels, heads and other axes of a structure, by the weights that make them. These are what is zeroed: what
+    """Whole channels, heads and other axes of a structure, by the weights that make them. These alone are zeroed: what
     reads a channel still tells how to bring it back.
 
     Biases and scales of norms are left alone, as in Soft Filter Pruning, 2018: a unit without any would sit where no

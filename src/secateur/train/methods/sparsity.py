@@ -31,7 +31,7 @@ class SparsitySchedule:
     - Dynamic Model Pruning with Feedback (2020, algorithm 1): `memory=1`.
     - Dynamic Network Surgery (2016), splicing: `memory=1` and a `margin`; its thresholds 0.9 and 1.1 are a margin of
       0.22. The sparsity is given here, in place of the thresholds; the choices do not become rarer.
-    - Movement Pruning (2020): target `Movement`, `memory=1`.
+    - Movement Pruning (2020): target `WeightsByMovement`, `memory=1`.
     - Soft Filter Pruning (2018): target `Channels`, `soft=True`, `every` an epoch.
     - N:M from the first choice on, with gradients straight through: `Weights(model, granularity="2:4")`.
     """

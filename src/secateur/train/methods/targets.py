@@ -89,7 +89,7 @@ class Weights:
         """There is none."""
 
 
-class Movement(Weights):
+class WeightsByMovement(Weights):
     """The weights that training moves towards zero: the sum of minus weight times gradient over all steps (Movement
     Pruning, 2020, eq. 2, hard). Without the learning rate, which changes no order while it is constant. In the paper a
     removed weight keeps its value while its score goes on; under a schedule with memory it goes on learning too."""
