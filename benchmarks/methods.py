@@ -62,6 +62,7 @@ RISE = round(0.75 * STEPS)
 """Steps in which a schedule reaches the final share."""
 SPARSITY, MACS = 0.95, 0.5
 CONFIG = TrainConfig(epochs=2, batch_size=64, learning_rate=0.05, max_steps=STEPS)
+GROWTH: dict[str, Any] = {"delta": 0.02, "every": 5, "start": STEPS // 2}
 HELD_OUT = 10_000
 INPUTS = torch.zeros(1, 1, 28, 28)
 
@@ -250,10 +251,10 @@ TABLES: dict[str, dict[str, Callable[[Run], Figures]]] = {
             lambda model: ADMM(Weights(model, sparsity=SPARSITY), rho=0.01, growth=1.3, every=STEPS // 20)
         ),
         "`GrowingPenalty`, picked at once (GReg-1)": weights(
-            lambda model: GrowingPenalty(Weights(model, sparsity=SPARSITY), delta=0.01, every=5)
+            lambda model: GrowingPenalty(Weights(model, sparsity=SPARSITY), **GROWTH)
         ),
         "`GrowingPenalty`, picked later (GReg-2)": weights(
-            lambda model: GrowingPenalty(Weights(model, sparsity=SPARSITY), delta=0.01, every=5, pick_at=0.02)
+            lambda model: GrowingPenalty(Weights(model, sparsity=SPARSITY), **GROWTH, pick_at=0.1)
         ),
         "`WeightDropout` (targeted dropout)": weights(
             lambda model: WeightDropout(model, share=0.95, rate=0.9, ramp=STEPS // 2)
@@ -276,9 +277,9 @@ TABLES: dict[str, dict[str, Callable[[Run], Figures]]] = {
         ),
         "`SparsitySchedule`, `memory=1` (feedback)": targeted(lambda target: SparsitySchedule(target, steps=RISE)),
         "`ADMM`": targeted(lambda target: ADMM(target, rho=0.01, growth=1.3, every=STEPS // 20)),
-        "`GrowingPenalty`, picked at once (GReg-1)": targeted(lambda target: GrowingPenalty(target, delta=0.01)),
+        "`GrowingPenalty`, picked at once (GReg-1)": targeted(lambda target: GrowingPenalty(target, **GROWTH)),
         "`GrowingPenalty`, picked later (GReg-2)": targeted(
-            lambda target: GrowingPenalty(target, delta=0.01, pick_at=0.02)
+            lambda target: GrowingPenalty(target, **GROWTH, pick_at=0.1)
         ),
         "`UnitDropout`, `lowest` (targeted dropout)": channels(
             lambda model, structure: UnitDropout(model, structure, odds=lowest(0.5, 0.8), ramp=STEPS // 2)

@@ -29,6 +29,7 @@ from secateur.train.methods import (
     lowest,
 )
 from secateur.train.methods.groups import Groups
+from secateur.train.methods.reading import Reading
 
 INPUTS = torch.randn(16, 1, 6, 6, generator=torch.Generator().manual_seed(1))
 LABELS = torch.randint(0, 4, (16,), generator=torch.Generator().manual_seed(2))
@@ -155,10 +156,10 @@ def test_group_lasso_shrinks_by_its_proximal_step_to_exact_zeros(model: Net, str
 
 def test_growing_penalty_pushes_what_goes_ever_harder_and_nothing_else(model: Net, structure: Structure) -> None:
     target = Channels(model, structure, budget={"channels": 0.5})
-    penalty = GrowingPenalty(target, delta=0.1, every=2, ceiling=0.3)
+    penalty = GrowingPenalty(target, delta=0.1, every=2, ceiling=0.3, start=1)
     values = {name: weight.detach().clone() for name, weight in target.weights.items()}
     going = target.masks(values)
-    for step, coefficient in enumerate((0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.3, 0.3)):
+    for step, coefficient in enumerate((0.0, 0.0, 0.0, 0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.3)):
         assert penalty.coefficient == pytest.approx(coefficient), step
         model.zero_grad(set_to_none=False)
         penalty.step(lambda: None)
@@ -244,6 +245,22 @@ def test_dropped_weights_are_the_lowest_of_each_output_at_the_rate(model: Net) -
     assert torch.equal(layer.eval()(torch.eye(100)).T, layer.weight)
     dropout.finish()
     assert torch.equal(layer.train()(torch.eye(100)).T, layer.weight)
+
+
+def test_what_changes_the_forward_multiplies_and_goes_again_whatever_happens() -> None:
+    layer = nn.Linear(3, 2, bias=False)
+    weight = layer.weight.detach().clone()
+    double, triple = (
+        Reading(layer, lambda _, factor=factor: {"weight": torch.tensor(factor)}) for factor in (2.0, 3.0)
+    )
+    torch.testing.assert_close(layer(torch.eye(3)).T, 6 * weight)
+    torch.testing.assert_close(copy.deepcopy(layer)(torch.eye(3)).T, 6 * weight)
+    with pytest.raises(RuntimeError):
+        layer(torch.eye(4))
+    assert isinstance(layer.weight, nn.Parameter)
+    double.remove()
+    triple.remove()
+    torch.testing.assert_close(layer(torch.eye(3)).T, weight)
 
 
 def test_the_rate_of_dropout_rises_over_the_ramp() -> None:

@@ -45,9 +45,9 @@ class _Dropout:
 
     def __init__(self, model: nn.Module, ramp: int) -> None:
         self._done, self._ramp = 0, ramp
-        self._reading = Reading(model, lambda training: self._seen() if training else {})
+        self._reading = Reading(model, lambda training: self._factors() if training else {})
 
-    def _seen(self) -> Mapping[str, Tensor]:
+    def _factors(self) -> Mapping[str, Tensor]:
         raise NotImplementedError
 
     @property
@@ -84,8 +84,8 @@ class WeightDropout(_Dropout):
         self._share, self._rate = share, rate
         super().__init__(model, ramp)
 
-    def _seen(self) -> Mapping[str, Tensor]:
-        return {name: weight * self._kept(name, weight.detach()) for name, weight in self._weights.items()}
+    def _factors(self) -> Mapping[str, Tensor]:
+        return {name: self._kept(name, weight.detach()) for name, weight in self._weights.items()}
 
     def _kept(self, name: str, weight: Tensor) -> Tensor:
         rows = self._layouts[name].matrix(weight.abs())
@@ -108,12 +108,11 @@ class UnitDropout(_Dropout):
         self._groups, self._odds = Groups(model, structure), odds or lowest()
         super().__init__(model, ramp)
 
-    def _seen(self) -> Mapping[str, Tensor]:
+    def _factors(self) -> Mapping[str, Tensor]:
         kept: dict[str, Tensor] = {}
         for axis, norms in self._groups.norms().items():
             kept[axis] = (torch.rand_like(norms) >= self._odds(norms) * self.strength).to(norms)
-        factors = self._groups.spread(kept, readers=True)
-        return {name: self._groups.parameters[name] * factor for name, factor in factors.items()}
+        return self._groups.spread(kept, readers=True)
 
 
 def _demand_shares(**given: float) -> None:

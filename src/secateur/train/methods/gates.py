@@ -7,7 +7,7 @@ from math import log
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from secateur.score import Question
 from secateur.spec import ScoreError, Structure
@@ -55,7 +55,7 @@ class HardConcreteGates:
         counts = torch.cat([self.groups.counts[axis.name] for axis in self.groups.axes])
         self._weight = counts / counts.sum()
         self._optimizer = torch.optim.Adam([self.log_alpha], lr=learning_rate)
-        self._reading = Reading(model, self._seen)
+        self._reading = Reading(model, self._factors)
 
     def open(self) -> Tensor:
         """The probability that each gate is not zero, `(groups,)` over all axes."""
@@ -70,6 +70,7 @@ class HardConcreteGates:
         with torch.enable_grad():
             penalty = self.strength * (self._weight.to(self.log_alpha) * self.open()).sum()
             penalty.backward()
+        _average(self.log_alpha.grad)
         self._optimizer.step()
         self._optimizer.zero_grad()
         take()
@@ -92,11 +93,9 @@ class HardConcreteGates:
         values = self._by_axis(self.log_alpha.detach())
         return {axis.name: self.groups.shaped(axis, values[axis.name]) for axis in self.groups.axes}
 
-    def _seen(self, training: bool) -> Mapping[str, Tensor]:
+    def _factors(self, training: bool) -> Mapping[str, Tensor]:
         self._follow()
-        gates = self._by_axis(self._drawn()) if training else self.gates()
-        factors = self.groups.spread(gates, readers=True)
-        return {name: self.groups.parameters[name] * factor for name, factor in factors.items()}
+        return self.groups.spread(self._by_axis(self._drawn()) if training else self.gates(), readers=True)
 
     def _drawn(self) -> Tensor:
         noise = torch.rand_like(self.log_alpha).clamp(1e-6, 1 - 1e-6).logit()
@@ -121,6 +120,13 @@ class HardConcreteGates:
         adam = {name.removeprefix("adam."): value for name, value in state.items() if name.startswith("adam.")}
         if adam:
             self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": {0: adam}})
+
+
+def _average(gradient: Tensor | None) -> None:
+    """Over the processes that train together, each of which draws its own gates."""
+    if gradient is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(gradient)
+        gradient /= distributed.get_world_size()
 
 
 def _stretched(s: Tensor) -> Tensor:

@@ -7,21 +7,21 @@ from typing import Any
 
 from torch import Tensor, nn
 
-Seen = Callable[[bool], Mapping[str, Tensor]]
-"""From whether the model is in train mode to values by name of a parameter; a value may be a function of it, so that
-gradients flow on."""
+Factors = Callable[[bool], Mapping[str, Tensor]]
+"""From whether the model is in train mode to factors by name of a parameter, of shapes that broadcast to its own."""
 
 
 class Reading:
-    """While the model runs, its parameters read as `seen` says; parameters that it does not name read as they are.
+    """While the model runs, its parameters read as if multiplied by these factors; several such objects multiply.
 
-    The parameters themselves, and what optimizers and `state_dict` see, stay as they are. Gates and dropout on weights
-    are built on it. Works through plain attributes: recurrent layers of torch, which hold their weights in a list too,
-    read them as they are.
+    The parameters themselves, and what optimizers and `state_dict` see, stay as they are; gradients flow to them and to
+    the factors; copies of the model (an average of its weights, say) read alike. Gates and dropout on weights are built
+    on it. Works through plain attributes: recurrent layers of torch, which hold their weights in a list too, read them
+    as they are.
     """
 
-    def __init__(self, model: nn.Module, seen: Seen) -> None:
-        self._model, self._seen = model, seen
+    def __init__(self, model: nn.Module, factors: Factors) -> None:
+        self._factors = factors
         self._handles = [
             model.register_forward_pre_hook(self._put),
             model.register_forward_hook(self._take_back, always_call=True),
@@ -32,15 +32,20 @@ class Reading:
         for handle in self._handles:
             handle.remove()
 
-    def _put(self, *_: Any) -> None:
-        changed = self._seen(self._model.training)
-        by_id = {id(self._model.get_parameter(name)): value for name, value in changed.items()}
-        for module in self._model.modules():
+    def _put(self, model: nn.Module, _: Any) -> None:
+        factors = self._factors(model.training)
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        for module in model.modules():
             for leaf, parameter in module._parameters.items():
-                if id(parameter) in by_id:
-                    vars(module)[leaf] = by_id[id(parameter)]  # found before the parameter of that name
+                name = names.get(id(parameter))
+                if name in factors:
+                    # found before the parameter of that name
+                    vars(module)[leaf] = getattr(module, leaf) * factors[name]
 
-    def _take_back(self, *_: Any) -> None:
-        for module in self._model.modules():
+    def _take_back(self, model: nn.Module, *_: Any) -> None:
+        for module in model.modules():
             for leaf in module._parameters:
                 vars(module).pop(leaf, None)
+
+    def __deepcopy__(self, _: Any) -> Reading:
+        return self
