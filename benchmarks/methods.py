@@ -62,36 +62,28 @@ RISE = round(0.75 * STEPS)
 """Steps in which a schedule reaches the final share."""
 SPARSITY, MACS = 0.95, 0.5
 CONFIG = TrainConfig(epochs=2, batch_size=64, learning_rate=0.05, max_steps=STEPS)
-GROWTH: dict[str, Any] = {"delta": 0.02, "every": 5, "start": STEPS // 2}
+GROWTH: dict[str, Any] = {"delta": 0.1, "every": 5, "ceiling": 3.0, "start": STEPS // 2}
 HELD_OUT = 10_000
 INPUTS = torch.zeros(1, 1, 28, 28)
 
 
-class NormalisedLeNet(nn.Module):
-    """LeNet-5 with a BatchNorm behind each layer but the last."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(1, 6, 5, bias=False), nn.BatchNorm2d(6)
-        self.conv2, self.norm2 = nn.Conv2d(6, 16, 5, bias=False), nn.BatchNorm2d(16)
-        self.fc1, self.norm3 = nn.Linear(256, 120, bias=False), nn.BatchNorm1d(120)
-        self.fc2 = nn.Linear(120, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.norm1(self.conv1(x))), 2)
-        x = F.max_pool2d(F.relu(self.norm2(self.conv2(x))), 2)
-        return self.fc2(F.relu(self.norm3(self.fc1(x.flatten(1)))))
+def convolutions() -> nn.Module:
+    """Three convolutions of 16, 32 and 64 channels with BatchNorms, and a linear layer on the mean."""
+    layers: list[nn.Module] = []
+    for inputs, outputs, stride in ((1, 16, 2), (16, 32, 2), (32, 64, 1)):
+        layers += [nn.Conv2d(inputs, outputs, 3, stride, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
 class Residual(nn.Module):
-    """`x + f(x)` with f of one hidden layer."""
+    """`x + f(x)` with f a LayerNorm and one hidden layer."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
+        self.norm, self.inner, self.outer = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.outer(F.relu(self.inner(x)))
+        return x + self.outer(F.relu(self.inner(self.norm(x))))
 
 
 def stack() -> nn.Module:
@@ -190,12 +182,12 @@ def one_of_eight(make: Make | None) -> Callable[[Run], Figures]:
     return run
 
 
-# Channels: LeNet-5 with BatchNorms, half of the multiply-accumulates.
+# Channels: three convolutions with BatchNorms, half of the multiply-accumulates.
 
 
 def channels(make: Callable[[nn.Module, sc.Structure], Any] | None, criterion: Any = "l2") -> Callable[[Run], Figures]:
     def run(given: Run) -> Figures:
-        model = given.fresh(NormalisedLeNet)
+        model = given.fresh(convolutions)
         method = None if make is None else make(model, sc.trace(model, INPUTS))
         given.fit(model, *([] if method is None else [method]))
         own = method if criterion == "own" else criterion
@@ -209,7 +201,7 @@ def targeted(make: Callable[[Channels], Any]) -> Callable[[Run], Figures]:
     """Methods that say themselves what goes."""
 
     def run(given: Run) -> Figures:
-        model = given.fresh(NormalisedLeNet)
+        model = given.fresh(convolutions)
         target = Channels(model, sc.trace(model, INPUTS), budget={"macs": MACS}, allocator="global")
         given.fit(model, make(target))
         return given.judge(model), given.judge(sc.shrink(model, target.plan()))
@@ -254,7 +246,7 @@ TABLES: dict[str, dict[str, Callable[[Run], Figures]]] = {
             lambda model: GrowingPenalty(Weights(model, sparsity=SPARSITY), **GROWTH)
         ),
         "`GrowingPenalty`, picked later (GReg-2)": weights(
-            lambda model: GrowingPenalty(Weights(model, sparsity=SPARSITY), **GROWTH, pick_at=0.1)
+            lambda model: GrowingPenalty(Weights(model, sparsity=SPARSITY), **GROWTH, pick_at=0.5)
         ),
         "`WeightDropout` (targeted dropout)": weights(
             lambda model: WeightDropout(model, share=0.95, rate=0.9, ramp=STEPS // 2)
@@ -265,30 +257,32 @@ TABLES: dict[str, dict[str, Callable[[Run], Figures]]] = {
         "`SparsitySchedule`": one_of_eight(lambda target: SparsitySchedule(target, steps=RISE)),
         "`ADMM`": one_of_eight(lambda target: ADMM(target, rho=0.01, growth=1.3, every=STEPS // 20)),
     },
-    "LeNet-5 with BatchNorms, half of the multiply-accumulates": {
+    "three convolutions with BatchNorms, half of the multiply-accumulates": {
         "plain training, then `l2`": channels(None),
         "plain training, then `bn-scale`": channels(None, "bn-scale"),
         "`Slimming`, then `bn-scale`": channels(
-            lambda model, structure: Slimming(model, structure, strength=0.01), "bn-scale"
+            lambda model, structure: Slimming(model, structure, strength=0.03), "bn-scale"
         ),
-        "`GroupLasso`, then `l2`": channels(lambda model, structure: GroupLasso(model, structure, strength=1e-4)),
+        "`GroupLasso`, then `bn-scale`": channels(
+            lambda model, structure: GroupLasso(model, structure, strength=6e-5), "bn-scale"
+        ),
         "`SparsitySchedule`, soft filters": targeted(
             lambda target: SparsitySchedule(target, steps=RISE, every=60, soft=True)
         ),
         "`SparsitySchedule`, `memory=1` (feedback)": targeted(lambda target: SparsitySchedule(target, steps=RISE)),
-        "`ADMM`": targeted(lambda target: ADMM(target, rho=0.01, growth=1.3, every=STEPS // 20)),
+        "`ADMM`": targeted(lambda target: ADMM(target, rho=0.05, growth=1.3, every=STEPS // 20)),
         "`GrowingPenalty`, picked at once (GReg-1)": targeted(lambda target: GrowingPenalty(target, **GROWTH)),
         "`GrowingPenalty`, picked later (GReg-2)": targeted(
-            lambda target: GrowingPenalty(target, **GROWTH, pick_at=0.1)
+            lambda target: GrowingPenalty(target, **GROWTH, pick_at=0.5)
         ),
-        "`UnitDropout`, `lowest` (targeted dropout)": channels(
+        "`UnitDropout`, `lowest` (targeted dropout), then `l2`": channels(
             lambda model, structure: UnitDropout(model, structure, odds=lowest(0.5, 0.8), ramp=STEPS // 2)
         ),
-        "`UnitDropout`, `by_rank` (structured DropConnect)": channels(
+        "`UnitDropout`, `by_rank` (structured DropConnect), then `l2`": channels(
             lambda model, structure: UnitDropout(model, structure, odds=by_rank(0.4), ramp=STEPS // 2)
         ),
         "`HardConcreteGates` (L0), then their own order": channels(
-            lambda model, structure: HardConcreteGates(model, structure), "own"
+            lambda model, structure: HardConcreteGates(model, structure, strength=0.3), "own"
         ),
     },
     "eight residual blocks, every second one leaves": {
