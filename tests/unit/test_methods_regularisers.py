@@ -317,17 +317,18 @@ def test_gates_have_the_law_of_hard_concrete_and_the_gradient_of_the_loss(model:
     assert abs(losses[0] - losses[1]) / 2e-3 == pytest.approx(float(slope), rel=0.05)
 
 
-def test_shut_gates_are_exact_zeros_and_what_goes_first(model: Net, structure: Structure) -> None:
+def test_gates_fold_into_what_reads_and_shut_ones_go_first(model: Net, structure: Structure) -> None:
     gates = HardConcreteGates(model, structure, strength=1.0, learning_rate=0.2)
-    train(model, gates, 30)
-    shut = [axis for axis, gate in gates.gates().items() for value in gate if value == 0]
-    assert len(shut) > 3
+    shut = 0
+    while shut < 4:
+        train(model, gates, 1)
+        shut = sum(int((gate == 0).sum()) for gate in gates.gates().values())
+    assert shut < 11, "else an axis would have none left"
     model.eval()
     gated = model(INPUTS)
     gates.finish()
     torch.testing.assert_close(model(INPUTS), gated)
-    assert sum(int((norm == 0).sum()) for norm in Groups(model, structure).norms().values()) == len(shut)
-    result = sc.prune(model, INPUTS[:1], budget={"channels": 0.7}, criterion=gates, allocator="global")
+    result = sc.prune(model, INPUTS[:1], budget={"channel_count": 14 - shut}, criterion=gates, allocator="global")
     torch.testing.assert_close(result.model.eval()(INPUTS), gated, atol=1e-5, rtol=1e-4)
 
 

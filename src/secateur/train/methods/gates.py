@@ -25,8 +25,9 @@ class HardConcreteGates:
     In train mode `z = clamp(s (zeta - gamma) + gamma, 0, 1)` with `s = sigmoid((log u - log(1 - u) + log alpha) /
     beta)`, u uniform, drawn once per forward (eq. 10-12); in eval mode u is left out and beta is 1 (eq. 13). The
     penalty is `strength` times the share of the entries of all groups whose gate is expected to be open (eq. 15, over
-    the sum). The gates learn by an Adam of their own. `finish()` folds them into the weights, with exact zeros; the
-    object is then a criterion, with the gates as scores:
+    the sum). The gates learn by an Adam of their own. `finish()` folds them into the weights that read, with exact
+    zeros; the object is then a criterion, with the gates as scores. Groups that no product of weights reads have none,
+    and stay whole.
 
         gates = HardConcreteGates(model, structure)
         fit(model, data, config=..., methods=[gates])
@@ -48,11 +49,13 @@ class HardConcreteGates:
         """strength: the penalty, in units of the loss, for all gates open. open_at_first: probability that a gate is
         not zero at first, in (0, 1)."""
         self.groups, self.strength = Groups(model, structure), strength
-        sizes = [len(self.groups.counts[axis.name]) for axis in self.groups.axes]
+        read = {place.axis for place in self.groups.places if place.reads}
+        self._axes = tuple(axis for axis in self.groups.axes if axis.name in read)
+        sizes = [len(self.groups.counts[axis.name]) for axis in self._axes]
         first = log(open_at_first / (1 - open_at_first)) + TEMPERATURE * log(-LOW / HIGH)
         self.log_alpha = torch.full((sum(sizes),), first, requires_grad=True)
         self._sizes = sizes
-        counts = torch.cat([self.groups.counts[axis.name] for axis in self.groups.axes])
+        counts = torch.cat([self.groups.counts[axis.name] for axis in self._axes])
         self._weight = counts / counts.sum()
         self._optimizer = torch.optim.Adam([self.log_alpha], lr=learning_rate)
         self._reading = Reading(model, self._factors)
@@ -76,22 +79,19 @@ class HardConcreteGates:
         take()
 
     def finish(self) -> None:
-        """Take the gates off for good: what reads a group is multiplied by its gate, and groups whose gate is zero
-        become zero everywhere. Eval mode computes what it did before."""
+        """Take the gates off for good: what reads a group is multiplied by its gate, so that the model computes what it
+        did in eval mode."""
         self._reading.remove()
-        gates = self.gates()
-        shut = {axis: (gate > 0).to(gate) for axis, gate in gates.items()}
         with torch.no_grad():
-            for factors in (self.groups.spread(gates, readers=True), self.groups.spread(shut)):
-                for name, factor in factors.items():
-                    self.groups.parameters[name].mul_(factor)
+            for name, factor in self.groups.spread(self.gates(), readers=True).items():
+                self.groups.parameters[name].mul_(factor)
 
     def __call__(self, question: Question) -> dict[str, Tensor]:
         """log alpha as scores; raises ScoreError for a structure of another network."""
         if question.structure.fingerprint != self.groups.structure.fingerprint:
             raise ScoreError("the gates were learned on another network; score the one that they were made for")
         values = self._by_axis(self.log_alpha.detach())
-        return {axis.name: self.groups.shaped(axis, values[axis.name]) for axis in self.groups.axes}
+        return {axis.name: self.groups.shaped(axis, values[axis.name]) for axis in self._axes}
 
     def _factors(self, training: bool) -> Mapping[str, Tensor]:
         self._follow()
@@ -102,7 +102,7 @@ class HardConcreteGates:
         return _stretched(torch.sigmoid((noise + self.log_alpha) / TEMPERATURE))
 
     def _by_axis(self, values: Tensor) -> dict[str, Tensor]:
-        return {axis.name: part for axis, part in zip(self.groups.axes, values.split(self._sizes), strict=True)}
+        return {axis.name: part for axis, part in zip(self._axes, values.split(self._sizes), strict=True)}
 
     def _follow(self) -> None:
         """To where the model is by now."""

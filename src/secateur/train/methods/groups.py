@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.spec import Axis, Structure
+from secateur.spec import Axis, BudgetError, Structure
 from secateur.spec.expr import Expr, axes_of, index_along
 
 
@@ -34,8 +34,13 @@ class Groups:
     """
 
     def __init__(self, model: nn.Module, structure: Structure) -> None:
+        """Raises BudgetError where nothing may go."""
         self.structure = structure
         self.axes = tuple(axis for axis in structure.axes if axis.chosen and axis.role != "blocks")
+        if not self.axes:
+            raise BudgetError(
+                f"nothing of {structure.model} may be cut; `secateur inspect --why` says what keeps each axis whole"
+            )
         named = dict(model.named_parameters())
         specs = {name: spec for name, spec in structure.tensors.items() if name in named}
         self.places = tuple(
