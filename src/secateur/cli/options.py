@@ -182,5 +182,8 @@ class TrainingOptions(ModelOptions, DataOptions, OutOptions, TeacherOptions):
     ] = None
     max_steps: Annotated[int | None, Option(help="Stop after so many steps.")] = None
     checkpoint_dir: Annotated[Path | None, Option(metavar="DIR", help="Resume from here after an interruption.")] = None
-    log: Annotated[Path | None, Option(metavar="FILE.jsonl", help="Write a line of JSON per epoch.")] = None
+    log: Annotated[
+        Path | None,
+        Option("--log", "--log-file", metavar="FILE.jsonl", help="Write a line of JSON per epoch."),
+    ] = None  # torchrun takes `--log` for an abbreviation of its own options, wherever it stands
     tensorboard: Annotated[Path | None, Option(metavar="DIR", help="Write curves for TensorBoard.")] = None

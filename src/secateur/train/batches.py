@@ -100,7 +100,8 @@ class Batches:
             )
             return
         for found in self.data:
-            yield (found, None) if isinstance(found, Tensor) else tuple(found)
+            images, *labels = [found] if isinstance(found, Tensor) else found
+            yield images, labels[0] if labels else None
 
 
 def _guarded(found: Iterable[tuple[Tensor, Tensor | None]]) -> Iterator[tuple[Tensor, Tensor | None]]:

@@ -17,6 +17,7 @@ from torch import nn
 from secateur.data import ImageSet
 from secateur.sparse import Masks, keeping
 from secateur.spec import SecateurError
+from secateur.spec.errors import WriteError
 from secateur.train import checkpoint, processes
 from secateur.train.averaging import averaged
 from secateur.train.batches import Batches, Loader
@@ -209,6 +210,8 @@ class _Run:
             yield
         except SecateurError as error:
             raise type(error)(f"training stopped {self._place()}: {error}; {self._kept()}") from error
+        except OSError as error:
+            raise WriteError(f"training stopped {self._place()}: {error}; {self._kept()}") from error
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"training was interrupted {self._place()}; {self._kept()}") from None
 
