@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -201,3 +203,9 @@ def test_a_loader_is_not_augmented_and_has_labels(digits: ImageSet) -> None:
         fit(network(), DataLoader(TensorDataset(x)), config=replace(QUICK, augment=True))
     with pytest.raises(DataError, match="the data has no labels"):
         fit(network(), [x], config=QUICK)
+
+
+def test_what_hangs_on_a_model_is_not_copied_for_the_average(digits: ImageSet) -> None:
+    model, lock = network(), threading.Lock()  # which nothing can copy
+    model.register_forward_hook(partial(lambda _lock, _module, _inputs, output: output, lock))
+    assert len(fit(model, digits, config=replace(QUICK, ema=0.5))) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
@@ -19,7 +19,6 @@ from secateur.sparse import Masks, keeping
 from secateur.spec import SecateurError
 from secateur.spec.errors import WriteError
 from secateur.train import checkpoint, processes
-from secateur.train.averaging import averaged
 from secateur.train.batches import Batches, Loader
 from secateur.train.config import TrainConfig
 from secateur.train.distillation import Distillation
@@ -114,7 +113,8 @@ class _Run:
         record = self._trained(reporter)
         processes.buffers_of_first(self.model)
         self._demand_finite()
-        with averaged(self.model, self.stepper.average):
+        average = self.stepper.average
+        with nullcontext() if average is None else average.in_place():
             if self.validation is not None:
                 record |= self._validated(self.validation)
             if self.stopping is not None:
@@ -133,7 +133,7 @@ class _Run:
         if self.stopping is not None:
             self.stopping.restore(self.model)
         elif self.stepper.average is not None:
-            self.model.load_state_dict(self.stepper.average.module.state_dict())
+            self.stepper.average.put_in()
         self.model.train()
 
     # An epoch.

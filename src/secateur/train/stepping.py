@@ -13,7 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from secateur.spec import SecateurError
 from secateur.train import processes
-from secateur.train.averaging import moving_average
+from secateur.train.averaging import MovingAverage
 from secateur.train.batches import Batch
 from secateur.train.config import TrainConfig
 from secateur.train.distillation import Distillation
@@ -36,7 +36,7 @@ class Stepper:
         self.methods = methods
         self.distillation = distillation
         self.optimizer = _optimizer(model, config)
-        self.average = moving_average(model, config.ema) if config.ema > 0 else None
+        self.average = MovingAverage(model, config.ema) if config.ema > 0 else None
         self.scaler = torch.amp.GradScaler(torch.device(config.device).type, enabled=config.precision == "fp16")
         self._network = processes.joined(model, torch.device(config.device))
 
@@ -58,7 +58,7 @@ class Stepper:
         nested(self.methods, self._take)
         self.scaler.update()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update()
         return loss, right
 
     def _take(self) -> None:
