@@ -3,7 +3,8 @@
     SECATEUR_DATA=... python benchmarks/retraining.py
 
 LeNet-5 on MNIST. The dense network is trained once per seed on all images, a quarter of its channels stays by l1, and
-the same number of steps retrains the same cut in every way. Writes `results/retraining.json` and the table of docs/training.md.
+the same number of steps retrains the same cut in every way. Writes `results/retraining.json` and the table of
+docs/training.md.
 """
 
 from __future__ import annotations
