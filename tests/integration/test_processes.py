@@ -90,7 +90,7 @@ def _rank(rank: int, folder: str) -> None:
         checkpoint_dir=Path(folder) / "kept",
     )
     with pytest.raises(SecateurError, match="cannot be shared evenly by 2 processes"):
-        fit(model, images, config=TrainConfig(batch_size=63))
+        fit(_network(), images, config=TrainConfig(batch_size=63))
     record = {"model": model.state_dict(), "masks": {"1.weight": half.stays}, "history": history}
     torch.save(record, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()

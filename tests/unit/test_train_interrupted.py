@@ -161,7 +161,7 @@ def test_ctrl_c_on_the_command_line_is_one_message(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("secateur.train.stepping.Stepper.step", interrupt)
     found = secateur("train", "lenet300", "--data", "digits", "--limit", 128, "--out", tmp_path / "out")
     assert (found.code, found.out) == (130, "")
-    assert "secateur: training was interrupted at step 1 of 20, in epoch 1 of 10; nothing is kept" in found.err
+    assert "secateur: training was interrupted after 0 of 20 steps, in epoch 1 of 10; nothing is kept" in found.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -187,7 +187,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_checkpoint(
     assert all(bool(tensor.isfinite().all()) for tensor in load_file(tmp_path / FILE).values())
     model = network()
     with pytest.raises(
-        SecateurError, match=r"step 11 of 16, in epoch 3 of 4: the loss is nan; lower .* epoch 2 is kept"
+        SecateurError, match=r"after 10 of 16 steps, in epoch 3 of 4: the loss is nan; lower .* epoch 2 is kept"
     ):
         fit(model, digits, config=QUICK, methods=[Breaking(model, at=2)], checkpoint_dir=tmp_path)
     capsys.readouterr()
@@ -220,6 +220,17 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(digits: ImageSet, tmp_path:
     assert (tmp_path / FILE).read_bytes() == kept
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
     assert len(fit(network(), digits, config=QUICK, checkpoint_dir=tmp_path)) == 4
+
+
+def test_a_full_disk_on_the_command_line_is_one_message(tmp_path: Path) -> None:
+    training = ["train", "lenet300", "--data", "digits", "--limit", 64, "--epochs", 1]
+    with room_for(2000):
+        found = secateur(*training, "--checkpoint-dir", tmp_path / "kept", "--out", tmp_path / "out")
+    assert (found.code, found.out) == (1, "")
+    assert found.err.splitlines()[-1].startswith(
+        "secateur: training stopped after 1 of 1 steps, in epoch 1 of 1: cannot"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 class Deadly(Dataset[tuple[Tensor, Tensor]]):

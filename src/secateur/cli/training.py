@@ -33,18 +33,21 @@ def train_and_save(verb: str, options: TrainingOptions, target: Target) -> Outco
     out = demand_out(options.out)
     with joined(options.device) as device:
         target = replace(target, device=device)
-        train_set, test_set = _training_images(options, target), target.images(options, "test")
-        opened = target.build(test_set)
+        train_set, test_set = target.images(options, "train"), target.images(options, "test")
+        opened = target.build(train_set)
+        distillation = distillation_of(options, target, opened, train_set)
         before = from_first(lambda: measured(opened, test_set))
         config = _config(options, device)
         train_set, validation = _held_out(options, train_set)
+        if options.unlabelled is not None:
+            train_set = target.images(replace(options, data=options.unlabelled), "train")
         note(f"training {target.name} on {train_set.name}: {len(train_set)} images, {config.epochs} epochs")
         stages = fit(
             opened.model,
             train_set,
             config=config,
             masks=as_tensors(masks_of(opened.model)),
-            distillation=distillation_of(options, target, opened, test_set),
+            distillation=distillation,
             validation=validation,
             on_epoch=telling(_trackers(options)),
             checkpoint_dir=options.checkpoint_dir,
@@ -58,12 +61,6 @@ def train_and_save(verb: str, options: TrainingOptions, target: Target) -> Outco
 
         record = {"before": before, "after": after, "verification": None, "out": from_first(written)}
     return Outcome(record, f"{before_and_after(before, after)}\nsaved to {out}")
-
-
-def _training_images(options: TrainingOptions, target: Target) -> ImageSet:
-    if options.unlabelled is None:
-        return target.images(options, "train")
-    return target.images(replace(options, data=options.unlabelled), "train")
 
 
 def _held_out(options: TrainingOptions, images: ImageSet) -> tuple[ImageSet, ImageSet | None]:

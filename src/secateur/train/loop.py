@@ -16,7 +16,7 @@ from torch import nn
 
 from secateur.data import ImageSet
 from secateur.sparse import Masks, keeping
-from secateur.spec import SecateurError
+from secateur.spec import SecateurError, StoreError
 from secateur.spec.errors import WriteError
 from secateur.train import checkpoint, processes
 from secateur.train.batches import Batches, Loader
@@ -67,8 +67,9 @@ def fit(
     if distillation is not None:
         distillation.to(config.device)
     around = [*methods, *([] if after_step is None else [AfterStep(model, after_step)])]
+    batches = Batches(data, config)
     stepper = Stepper(model.to(config.device), config, around, distillation)
-    run = _Run(stepper, Batches(data, config), validation, None if checkpoint_dir is None else Path(checkpoint_dir))
+    run = _Run(stepper, batches, validation, None if checkpoint_dir is None else Path(checkpoint_dir))
     run.resume()
     if masks is not None:
         keeping(model, masks, stepper.optimizer)
@@ -111,10 +112,10 @@ class _Run:
     def epoch(self, reporter: Reporter, on_epoch: Callable[[Record], object] | None) -> None:
         """Train for one epoch, validate, tell and keep."""
         record = self._trained(reporter)
-        processes.buffers_of_first(self.model)
         self._demand_finite()
         average = self.stepper.average
         with nullcontext() if average is None else average.in_place():
+            processes.buffers_of_first(self.model)
             if self.validation is not None:
                 record |= self._validated(self.validation)
             if self.stopping is not None:
@@ -134,6 +135,7 @@ class _Run:
             self.stopping.restore(self.model)
         elif self.stepper.average is not None:
             self.stepper.average.put_in()
+        processes.buffers_of_first(self.model)
         self.model.train()
 
     # An epoch.
@@ -180,6 +182,12 @@ class _Run:
         if self.folder is None:
             return
         self.progress, changes = checkpoint.resume(self.folder, self._parts(), self._options())
+        kept = processes.from_first(lambda: self.progress.steps)
+        if kept != self.progress.steps:
+            raise StoreError(
+                f"{self.folder} keeps {self.progress.steps} steps for process {processes.index()} and {kept} for the "
+                "first; give a checkpoint_dir that all processes see"
+            )
         if changes and processes.index() == 0:
             sys.stderr.write(f"going on after epoch {len(self.progress.history)} with {', '.join(changes)}\n")
 
@@ -216,7 +224,7 @@ class _Run:
             raise KeyboardInterrupt(f"training was interrupted {self._place()}; {self._kept()}") from None
 
     def _place(self) -> str:
-        return f"at step {self.step + 1} of {self.steps}, in epoch {len(self.progress.history) + 1} of {self.epochs}"
+        return f"after {self.step} of {self.steps} steps, in epoch {len(self.progress.history) + 1} of {self.epochs}"
 
     def _kept(self) -> str:
         done = len(self.progress.history)
