@@ -4,7 +4,7 @@
     SECATEUR_DATA=... python benchmarks/lenet_sparse.py --held-out
 
 Each network is trained (the Caffe one then loses half of its channels) and pruned little by little while it trains on
-(`secateur.sparse.Regrowing`, with one threshold for all tensors and no memory); `prune` takes the zeros over, with its
+(`SparsitySchedule`, with one threshold for all tensors and no memory); `prune` takes the zeros over, with its
 proof, and what is left is trained with these masks, saved, loaded and judged on the 10,000 test images. Ratios are
 those of all parameters to those that are not zero in the end, biases included. All training, that of the networks
 before included, sees each image shifted by up to one pixel; no distillation.
@@ -36,8 +36,9 @@ import secateur as sc
 from secateur.data import ImageSet, open_data
 from secateur.data.images import drawn
 from secateur.models import build_model, example_inputs
-from secateur.sparse import Regrowing, as_tensors
+from secateur.sparse import as_tensors
 from secateur.train import TrainConfig, evaluate, fit
+from secateur.train.methods import SparsitySchedule, Weights
 
 ROOT = Path(__file__).parent
 RESULT = ROOT / "results" / "lenet_sparse.json"
@@ -109,8 +110,8 @@ def run(case: Case, network: nn.Module, train: ImageSet, test: ImageSet, seed: i
         model = sc.prune(model, inputs, budget={"channels": case.channels}).model
     share = sparsity_for(model, total // case.ratio)
     steps = round(RISE * case.moving.epochs * (len(train) // case.moving.batch_size))
-    regrowing = Regrowing(model, sparsity=share, steps=steps, memory=0)
-    fit(model, train, config=replace(case.moving, seed=seed), after_step=regrowing)
+    schedule = SparsitySchedule(Weights(model, sparsity=share), steps=steps, memory=0)
+    fit(model, train, config=replace(case.moving, seed=seed), methods=[schedule])
     result = sc.prune(model, inputs, granularity="element", budget={"sparsity": share}, allocator="global")
     settled = replace(case.settled, seed=seed + SETTLED_SEEDS)
     fit(result.model, train, config=settled, masks=as_tensors(result.masks))

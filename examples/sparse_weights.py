@@ -5,8 +5,9 @@ import torch
 import secateur as sc
 from secateur.data import open_data
 from secateur.models import build_model, example_inputs
-from secateur.sparse import Regrowing, as_tensors, sparsity
+from secateur.sparse import as_tensors, sparsity
 from secateur.train import TrainConfig, evaluate, fit
+from secateur.train.methods import SparsitySchedule, Weights
 
 shape = (1, 32, 32)
 train, test = open_data("digits", "train", input_shape=shape), open_data("digits", "test", input_shape=shape)
@@ -33,8 +34,8 @@ fit(plain.model, train, config=TrainConfig(epochs=2, batch_size=64), masks=as_te
 print(f"trained on: {sparsity(plain.model):.3f} zeros, accuracy {evaluate(plain.model, test)['accuracy']:.3f}")
 
 # ... or with masks that move while the network trains
-regrowing = Regrowing(model, sparsity=0.95, steps=100)
+schedule = SparsitySchedule(Weights(model, sparsity=0.95), steps=100)
 config = TrainConfig(epochs=10, batch_size=64, optimizer="adamw", learning_rate=1e-3, weight_decay=0, schedule="cosine")
-fit(model, train, config=config, after_step=regrowing)
+fit(model, train, config=config, methods=[schedule])
 result = sc.prune(model, inputs, granularity="element", budget={"sparsity": 0.95}, allocator="global")
 print(f"moving masks: {sparsity(result.model):.3f} zeros, accuracy {evaluate(result.model, test)['accuracy']:.3f}")

@@ -15,7 +15,6 @@ from secateur.sparse.masks import (
 from secateur.sparse.pattern import Pattern
 from secateur.sparse.proof import verify_masks
 from secateur.sparse.pruning import PrunedWeights, WeightConfig, prune_weights
-from secateur.sparse.regrowing import Regrowing
 from secateur.sparse.updating import UPDATING
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "Movement",
     "Pattern",
     "PrunedWeights",
-    "Regrowing",
     "WeightConfig",
     "WeightQuestion",
     "apply_masks_",

@@ -15,11 +15,12 @@ from secateur.structure.capture import attached, first_tensor
 def bypassed(model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
     """Let each block that leaves run as ever, and return its input in place of its output."""
     return attached(
-        model.get_submodule(block.module).register_forward_hook(_pass_on, with_kwargs=True)
+        model.get_submodule(block.module).register_forward_hook(pass_on, with_kwargs=True)
         for block in plan.removed_blocks
     )
 
 
-def _pass_on(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+def pass_on(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+    """A forward hook: the output of a block with its input in place of the first tensor."""
     made, given = first_tensor(output), first_tensor((args, kwargs))
     return tree_map(lambda leaf: given if leaf is made else leaf, output)
