@@ -23,7 +23,7 @@ from secateur.train.batches import Batches, Loader
 from secateur.train.config import TrainConfig
 from secateur.train.distillation import Distillation
 from secateur.train.evaluate import evaluate
-from secateur.train.method import AfterStep, Method, Stateful
+from secateur.train.method import Method, Stateful
 from secateur.train.progress import Reporter, reporting
 from secateur.train.schedule import rate
 from secateur.train.stepping import Stepper
@@ -44,20 +44,18 @@ def fit(
     methods: Sequence[Method] = (),
     distillation: Distillation | None = None,
     validation: ImageSet | None = None,
-    after_step: Callable[[nn.Module], object] | None = None,
     on_epoch: Callable[[Record], object] | None = None,
     checkpoint_dir: str | Path | None = None,
 ) -> list[Record]:
     """Train the model in place on `config.device` and return one record per epoch.
 
     `masks` holds removed weights at zero, with their gradients and what the optimizer remembers of them. `methods` have
-    a hand in each optimizer step, the first outermost; `after_step(model)` runs after it. `distillation` is of this
-    model. `validation` is evaluated after each epoch, with the averaged weights where there are some; then, in the
-    first process, `on_epoch(record)` runs and the checkpoint is written. With `checkpoint_dir`, a run that was
-    interrupted goes on after the last whole epoch and ends with the same weights as one that was not. Batches of images
-    in memory that are not full are left out where there is a full one. Under torch.distributed each process takes its
-    part of every batch, and gradients are averaged. The model ends in train mode, and the global random state is left
-    as it was.
+    a hand in each optimizer step, the first outermost. `distillation` is of this model. `validation` is evaluated after
+    each epoch, with the averaged weights where there are some; then, in the first process, `on_epoch(record)` runs and
+    the checkpoint is written. With `checkpoint_dir`, a run that was interrupted goes on after the last whole epoch and
+    ends with the same weights as one that was not. Batches of images in memory that are not full are left out where
+    there is a full one. Under torch.distributed each process takes its part of every batch, and gradients are averaged.
+    The model ends in train mode, and the global random state is left as it was.
 
     Raises SecateurError at the first loss that is not finite, DataError where the data fails, WriteError where the
     checkpoint cannot be written, ModelError where the model returns no class scores, StoreError for a checkpoint that
@@ -66,9 +64,8 @@ def fit(
     """
     if distillation is not None:
         distillation.to(config.device)
-    around = [*methods, *([] if after_step is None else [AfterStep(model, after_step)])]
     batches = Batches(data, config)
-    stepper = Stepper(model.to(config.device), config, around, distillation)
+    stepper = Stepper(model.to(config.device), config, methods, distillation)
     run = _Run(stepper, batches, validation, None if checkpoint_dir is None else Path(checkpoint_dir))
     run.resume()
     if masks is not None:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-from torch import nn
-
 
 class Method(Protocol):
     """Regularisers, sparsity schedules, tickets, masks: whatever has a hand in training.
@@ -46,16 +44,3 @@ def nested(methods: Sequence[Method], take: Callable[[], None]) -> None:
     for method in reversed(methods):
         take = partial(method.step, take)
     take()
-
-
-class AfterStep:
-    """A function that is called with the model after each step, as a method."""
-
-    def __init__(self, model: nn.Module, call: Callable[[nn.Module], object]) -> None:
-        self.model = model
-        self.call = call
-
-    def step(self, take: Callable[[], None]) -> None:
-        """Take the step, then call the function."""
-        take()
-        self.call(self.model)
