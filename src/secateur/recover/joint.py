@@ -27,6 +27,7 @@ from secateur.recover.pairs import Pair, find_pairs
 from secateur.recover.replay import Replay, Seen, Values
 from secateur.recover.segments import Segment, find_segments
 from secateur.score.gradients import Batch, first_batch, picked, sample_count
+from secateur.score.progress import tracked
 from secateur.sparse.second_order.layers import Layer
 from secateur.spec import Plan
 from secateur.structure.capture import Inputs, as_captured, call_model, capture_with_values
@@ -101,7 +102,8 @@ def _joint_refit_(
 ) -> list[str]:
     done: list[str] = []
     place = 0
-    for segment in find_segments(parts[0].small.program, dict(small.named_parameters()).keys(), pairs.keys()):
+    segments = find_segments(parts[0].small.program, dict(small.named_parameters()).keys(), pairs.keys())
+    for segment in tracked(segments, "fitting layers together", len(segments)):
         for number, part in enumerate(parts):  # one by one, so that what is behind is not alive any more
             parts[number] = part.advanced(place, segment.start)
         place = segment.start

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from secateur.recover.segments import find_segments
 from secateur.score.gradients import Batch, at_least, first_batch, picked
+from secateur.score.progress import tracked
 from secateur.score.reduction import key_along
 from secateur.sparse.second_order.layers import Layer, find_layers
 from secateur.sparse.second_order.moments import measure_moments
@@ -30,6 +31,7 @@ from secateur.spec import Axis, Scores, Structure
 from secateur.spec.expr import axes_of
 from secateur.structure.capture import Inputs, call_model, capture_with_values, private_copy
 from secateur.structure.clone import clone_with
+from secateur.surgery.bypass import bypassed
 
 SECOND_ORDER = "second-order"
 """Name of the criterion."""
@@ -80,7 +82,7 @@ def healed_scores(
     model: nn.Module, structure: Structure, data: Callable[[], Iterable[Batch]], *, seed: int = 0
 ) -> Scores:
     """What it costs to remove each index after those before it, for every chosen axis that layers read: never falling
-    in the order in which indices go, comparable between axes.
+    in the order in which indices go, comparable between axes. Of a residual block it is what is measured without it.
 
     data: starts reading calibration batches anew; labels are not read. Axes that no layer reads which could make up
     for them are skipped.
@@ -96,9 +98,12 @@ def healed_scores(
     parts = _parts(copy, first, layers)
     values: dict[str, np.ndarray] = {}
     skipped: dict[str, str] = {}
-    for axis in structure.axes:
-        if not axis.chosen:
-            continue
+    for block in structure.blocks:
+        if structure.axis[block.axis].chosen:
+            with bypassed(copy, [block]):
+                values[block.axis] = np.array([judge(copy)])
+    chosen = [axis for axis in structure.axes if axis.chosen and axis.name not in values]
+    for axis in tracked(chosen, "measuring what axes are worth", len(chosen)):
         readers = list(_readers(axis, structure, layers, hessians, counts))
         if readers:
             found = _scores(axis, readers, structure, judge, copy)
