@@ -74,18 +74,18 @@ def measure(build: Callable[[], tuple[nn.Module, Any]], *, verify: bool) -> Iter
     """Baseline, model and peaks, in bytes."""
     sc.prune(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 4)), torch.randn(1, 4), budget={"channels": 0.5})
     gc.collect()
-    baseline = _status("VmRSS")
+    baseline = status("VmRSS")
     model, inputs = build()
     model.eval()
     size = sum(tensor.numel() * tensor.itemsize for tensor in [*model.parameters(), *model.buffers()])
-    _reset_peak()
+    reset_peak()
     with torch.no_grad():
         call_model(model, normalise_inputs(inputs))
-    forward = _status("VmHWM") - baseline
+    forward = status("VmHWM") - baseline
     gc.collect()
-    _reset_peak()
+    reset_peak()
     result = sc.prune(model, inputs, budget={"channels": 0.5}, verify=verify)
-    peak = _status("VmHWM") - baseline
+    peak = status("VmHWM") - baseline
     activations = int(result.before["activation_bytes"])
     yield {
         "model_bytes": size,
@@ -97,13 +97,13 @@ def measure(build: Callable[[], tuple[nn.Module, Any]], *, verify: bool) -> Iter
     }
 
 
-def _status(key: str) -> int:
+def status(key: str) -> int:
     """A line of /proc/self/status in bytes."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
     return int(line.split()[1]) * 1024
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 

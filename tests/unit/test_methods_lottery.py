@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,19 @@ def early(digits: ImageSet, steps: int) -> dict[str, Tensor]:
     class Stop(Exception):
         pass
 
-    def stop(_: nn.Module) -> None:
-        nonlocal done
-        done += 1
-        if done == steps:
-            seen.update(copied(model))
-            raise Stop
+    class Stopping:
+        def step(self, take: Callable[[], None]) -> None:
+            nonlocal done
+            take()
+            done += 1
+            if done == steps:
+                seen.update(copied(model))
+                raise Stop
 
     if steps == 0:
         return copied(model)
     with pytest.raises(Stop):
-        fit(model, digits, config=CONFIG, after_step=stop)
+        fit(model, digits, config=CONFIG, methods=[Stopping()])
     return seen
 
 

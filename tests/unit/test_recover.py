@@ -15,13 +15,14 @@ import secateur as sc
 from secateur.models import build_model, example_inputs
 from secateur.recover import healed_scores, joint, joint_refit_, refit_
 from secateur.recover.folding import _moments, find_links, fold_
+from secateur.recover.recalibration import recalibrate_
 from secateur.recover.refit import fit
 from secateur.recover.replay import Replay
 from secateur.recover.segments import find_segments
 from secateur.recover.selection import _slopes
-from secateur.recover.shortcuts import find_shortcuts
+from secateur.recover.shortcuts import Keeping, find_shortcuts
 from secateur.spec import Plan
-from secateur.structure.capture import capture_with_values, normalise_inputs
+from secateur.structure.capture import as_captured, capture_with_values, normalise_inputs
 
 
 class Doubled(nn.Module):
@@ -46,6 +47,17 @@ class Doubled(nn.Module):
         inside = torch.relu(self.bn1(self.conv1(x)))
         x = torch.relu(self.bn2(self.conv2(inside)) + x)
         return self.head(x.mean((2, 3)))
+
+
+class Added(nn.Module):
+    """What it makes is added to what it is given."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inside, self.out = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.out(torch.relu(self.inside(x)))
 
 
 def batches(count: int = 3) -> list[Any]:
@@ -135,6 +147,55 @@ def test_the_last_layer_of_a_block_makes_up_for_its_shortcut() -> None:
     assert (small(inputs) - model(inputs)).abs().max() < 0.05 * damaged
 
 
+def test_shortcuts_are_kept_up_to_their_last_read() -> None:
+    model = build_model("resnet20").eval()
+    inputs = example_inputs("resnet20")
+    program = capture_with_values(model, normalise_inputs(inputs))
+    keeping = Keeping(program, {found.operand for found in find_shortcuts(program).values()})
+    most: list[int] = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(lambda *_: most.append(len(keeping.values)))
+    with torch.no_grad(), as_captured(model), keeping:
+        model(*inputs)
+    assert max(most) == 1
+    assert keeping.place == len(program.ops)
+
+
+def test_statistics_of_norms_are_those_of_the_data() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.Dropout(0.9)).eval()
+    unused = nn.BatchNorm1d(2)
+    model[1].unused = unused
+    unused.running_mean.fill_(7.0)
+    data = [((torch.randn(8, 2, 4, 4),), None) for _ in range(3)]
+    assert recalibrate_(model, data) == ["1"]
+    made = torch.cat([model[0](x).transpose(0, 1).flatten(1)[None] for ((x,), _) in data])
+    assert torch.allclose(model[1].running_mean, made.mean((0, 2)), atol=1e-6)
+    assert torch.allclose(model[1].running_var, made.var(2).mean(0), atol=1e-6)
+    assert (model[1].momentum, model[1].training, unused.running_mean[0]) == (0.1, False, 7.0)
+
+
+def test_norms_that_batches_say_nothing_about_stay() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval()
+    with pytest.raises(sc.SecateurError, match="larger batches"):
+        recalibrate_(model, [((torch.randn(1, 2),), None)])
+    assert bool((model[1].running_var == 1).all()) and not model[1].training
+
+
+def test_blocks_compete_with_what_is_in_them() -> None:
+    """Of three residual blocks one does nothing: it goes, and nothing is lost."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), *(Added(8) for _ in range(3)), nn.Linear(8, 3)).eval()
+    with torch.no_grad():
+        model[2].out.weight.zero_()
+        model[2].out.bias.zero_()
+    data = [torch.randn(64, 4) for _ in range(4)]
+    made = sc.prune(model, data[0][:2], budget={"params": 0.72}, data=data, granularity=("channels", "blocks"))
+    assert [block.module for block in made.plan.removed_blocks] == ["2"]
+    assert torch.allclose(made.model(data[0]), model(data[0]), atol=1e-3)
+
+
 def test_knapsack_is_as_good_as_trying_all_on_small_problems() -> None:
     generator = np.random.default_rng(0)
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
@@ -183,7 +244,7 @@ def test_prune_selects_and_heals_in_one_call() -> None:
     [
         ({"recover": "refit"}, "look at data"),
         ({"criterion": "second-order"}, "look at data"),
-        ({"recover": "prayer", "data": []}, "expected auto, none, fold, refit"),
+        ({"recover": "prayer", "data": []}, "expected auto, none, fold, refit, joint, recalibrate"),
         ({"recover": "refit", "data": []}, "no batch"),
     ],
     ids=["no data", "no data to score on", "unknown", "empty data"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,16 +109,18 @@ def test_checkpoints_that_do_not_fit_are_refused(digits: ImageSet, tmp_path: Pat
         fit(network(), digits, config=replace(QUICK, epochs=1), checkpoint_dir=tmp_path)
 
 
-def test_masks_put_back_after_each_step_hold(digits: ImageSet) -> None:
+def test_methods_run_around_each_step(digits: ImageSet) -> None:
     model = network()
     steps: list[int] = []
 
-    def mask(trained: nn.Module) -> None:
-        steps.append(1)
-        with torch.no_grad():
-            trained.get_parameter("1.weight")[:16] = 0
+    class Masking:
+        def step(self, take: Callable[[], None]) -> None:
+            take()
+            steps.append(1)
+            with torch.no_grad():
+                model.get_parameter("1.weight")[:16] = 0
 
-    fit(model, digits, config=replace(QUICK, max_steps=7), after_step=mask)
+    fit(model, digits, config=replace(QUICK, max_steps=7), methods=[Masking()])
     assert len(steps) == 7
     assert model.get_parameter("1.weight")[:16].abs().sum() == 0
     assert model.get_parameter("1.weight")[16:].abs().sum() > 0
@@ -143,7 +146,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(digits: ImageSet) -> None:
     model = network()
     with torch.no_grad():
         model.get_parameter("1.weight")[0, 0] = float("nan")
-    with pytest.raises(SecateurError, match="step 1 of"):
+    with pytest.raises(SecateurError, match="after 0 of 66 steps"):
         fit(model, digits, config=QUICK)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -162,14 +163,13 @@ def test_movement_adds_up_what_training_does() -> None:
     data = ImageSet(images, torch.arange(32) % 3, ("a", "b", "c"), (0.5,), (0.5,))
     expected = torch.zeros(3, 64)
 
-    def add(_: nn.Module) -> None:
-        nonlocal before
-        expected.sub_(before * model[1].weight.grad)
-        before = model[1].weight.detach().clone()
+    class Adding:
+        def step(self, take: Callable[[], None]) -> None:
+            expected.sub_(model[1].weight.detach() * model[1].weight.grad)
+            take()
 
-    before = model[1].weight.detach().clone()
     with Movement(model) as movement:
-        fit(model, data, config=TrainConfig(epochs=2, batch_size=16, momentum=0.0), after_step=add)
+        fit(model, data, config=TrainConfig(epochs=2, batch_size=16, momentum=0.0), methods=[Adding()])
     torch.testing.assert_close(movement.scores["1.weight"], expected)
     result = sc.prune(model, images[:1] / 255, granularity="element", budget={"sparsity": 0.5}, criterion=movement)
     kept = as_tensors(result.masks)["1.weight"]

@@ -1,6 +1,7 @@
 """The command `secateur`: its verbs, exit codes and the two streams.
 
-stdout holds only results, stderr everything else. Exit codes: 0 done, 1 failed unexpectedly, 2 bad input, 3 finished
+stdout holds only results, stderr everything else; of several processes that torchrun starts the first alone writes
+results. Exit codes: 0 done, 1 failed unexpectedly, 2 bad input, 3 finished
 but the verification did not hold, 130 interrupted.
 """
 
@@ -18,6 +19,7 @@ from secateur.cli import demo, evaluate, finetune, inspect, prune, sensitivity, 
 from secateur.cli import list as listing
 from secateur.cli.command import Task, command_of
 from secateur.cli.outcome import as_json
+from secateur.cli.processes import quieten, rank
 
 DONE, FAILED, BAD_INPUT, UNVERIFIED, INTERRUPTED = 0, 1, 2, 3, 130
 VERBS = {
@@ -65,19 +67,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one verb, write its result to stdout or its error to stderr, and return the exit code."""
     in_json = "--json" in arguments
+    quieten()
     try:
         task: Task | int = app(list(arguments) or ["--help"], prog_name="secateur", standalone_mode=False)
         if isinstance(task, int):  # help or the version was shown
             return task
         outcome = task()
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED, in_json=in_json)
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "interrupted", INTERRUPTED, in_json=in_json)
     except Exception as error:
         if os.environ.get("SECATEUR_DEBUG"):
             traceback.print_exc()
         return _fail(*_explained(error), in_json=in_json)
-    sys.stdout.write(as_json(outcome.record) if in_json else outcome.text.rstrip("\n"))
-    sys.stdout.write("\n")
+    if rank() == 0:
+        sys.stdout.write(as_json(outcome.record) if in_json else outcome.text.rstrip("\n"))
+        sys.stdout.write("\n")
     return DONE if outcome.verified else UNVERIFIED
 
 
@@ -85,7 +89,7 @@ def _explained(error: Exception) -> tuple[str, int]:
     from secateur.spec import SecateurError
 
     if isinstance(error, SecateurError):
-        return str(error), BAD_INPUT
+        return str(error), FAILED if isinstance(error, OSError) else BAD_INPUT
     usage = getattr(error, "format_message", None)
     if usage is not None:
         return f"{usage()} (secateur VERB --help lists the options)", BAD_INPUT
@@ -98,7 +102,7 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int, *, in_json: bool) -> int:
-    sys.stderr.write(f"secateur: {message}\n")
-    if in_json:
+    sys.stderr.write(f"secateur{f' (process {rank()})' if rank() else ''}: {message}\n")
+    if in_json and rank() == 0:
         sys.stdout.write(as_json({"error": message}) + "\n")
     return code

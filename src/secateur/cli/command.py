@@ -14,8 +14,9 @@ from dataclasses import MISSING, Field, fields
 from inspect import Parameter, Signature
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-from secateur.cli.options import Common
+from secateur.cli.options import Common, TrainingOptions
 from secateur.cli.outcome import Outcome
+from secateur.cli.processes import rank
 
 O = TypeVar("O", bound=Common)  # noqa: E741
 Task = Callable[[], Outcome]
@@ -38,6 +39,8 @@ def _work(verb: str, options: type[O], run: Callable[[O], Outcome], explicit: Ma
     from secateur.cli.session import prepare
 
     settings = resolved(verb, options, explicit)
+    if rank() > 0 and not issubclass(options, TrainingOptions):
+        return Outcome({}, "")  # training alone is shared; all else the first process does
     with redirect_stdout(sys.stderr):
         prepare(settings)
         return run(settings)

@@ -17,7 +17,7 @@ class Options(TrainingOptions):
 
     epochs: Annotated[int, Option(help="Rounds through the training images.")] = 3
     lr: Annotated[float, Option(help="Largest learning rate.")] = 0.02
-    schedule: Annotated[str, Option(help="Learning rate over time: one-cycle, cosine or constant.")] = "cosine"
+    schedule: Annotated[str, Option(help="Learning rate over time: one-cycle, cosine, step or constant.")] = "cosine"
 
 
 def run(options: Options) -> Outcome:
@@ -27,7 +27,7 @@ def run(options: Options) -> Outcome:
     from secateur.spec import ModelError
 
     target = look_up(options)
-    if target.folder is None and target.weights is None and not target.name.startswith("hf:"):
+    if not target.is_trained:
         raise ModelError(
             f"finetune starts from trained weights, and {target.name} has random ones; give a folder that Secateur "
             "saved, or --weights FILE.safetensors (secateur train starts from nothing)"

@@ -45,6 +45,11 @@ class Target:
     seed: int
     device: str
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether its weights come from somewhere, as opposed to random ones."""
+        return self.folder is not None or self.weights is not None or self.name.startswith("hf:")
+
     def images(self, options: DataOptions, split: str) -> ImageSet:
         """One split of `--data`, in the shape that the model reads."""
         return open_data(

@@ -116,7 +116,7 @@ class CutOptions(Common):
         str,
         Option(
             help="How the rest makes up for what goes, without training. Channels: refit, joint, none; auto is all of "
-            "it, with --data; fold needs none. Single weights: second-order."
+            "it, with --data; fold needs none; recalibrate measures BatchNorms anew. Single weights: second-order."
         ),
     ] = "auto"
     granularity: Annotated[
@@ -130,18 +130,60 @@ class CutOptions(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(ModelOptions, DataOptions, OutOptions):
+class TeacherOptions(Common):
+    """Whom to learn from, beside the labels."""
+
+    distill: Annotated[
+        str | None,
+        Option(
+            metavar="DIR|FILE",
+            help="Learn from a teacher: a folder that Secateur saved (the dense network), another MODEL, or weights "
+            "(FILE.safetensors) of MODEL before pruning.",
+        ),
+    ] = None
+    distill_alpha: Annotated[
+        float, Option(help="Weight of the teacher's class scores, 0..1; the labels' is the rest.")
+    ] = 0.5
+    distill_temperature: Annotated[float, Option(help="By which both networks' scores are divided.")] = 4.0
+    distill_features: Annotated[
+        float, Option(help="Weight of the difference between the outputs of residual blocks; 0 for none.")
+    ] = 0.0
+    unlabelled: Annotated[
+        str | None,
+        Option(metavar="SPEC", help="Train on these images instead (as --data), by the teacher alone, without labels."),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(ModelOptions, DataOptions, OutOptions, TeacherOptions):
     """How to train."""
 
     epochs: Annotated[int, Option(help="Rounds through the training images.")] = 10
     lr: Annotated[float, Option(help="Largest learning rate.")] = 0.05
-    batch_size: Annotated[int, Option(help="Images per step.")] = 64
-    schedule: Annotated[str, Option(help="Learning rate over time: one-cycle, cosine or constant.")] = "one-cycle"
+    batch_size: Annotated[int, Option(help="Images per step, of all processes together.")] = 64
+    schedule: Annotated[str, Option(help="Learning rate over time: one-cycle, cosine, step or constant.")] = "one-cycle"
     optimizer: Annotated[str, Option(help="sgd or adamw.")] = "sgd"
     momentum: Annotated[float, Option(help="Of sgd.")] = 0.9
     weight_decay: Annotated[float, Option(help="L2 penalty on the weights.")] = 5e-4
     augment: Annotated[bool, Option("--augment", help="Shift images at random, and mirror them where that fits.")] = (
         False
     )
+    label_smoothing: Annotated[float, Option(help="Share of each label that is spread over all classes.")] = 0.0
+    mixup: Annotated[float, Option(help="Mix images in pairs by Beta(MIXUP, MIXUP); 0 for none.")] = 0.0
+    ema: Annotated[float, Option(help="Decay of a moving average of the weights, which is saved; 0 for none.")] = 0.0
+    precision: Annotated[str, Option(help="Of forward and backward: fp32, bf16 or fp16.")] = "fp32"
+    accumulate: Annotated[int, Option(help="Parts in which each batch goes through, to save memory.")] = 1
+    early_stopping: Annotated[
+        int | None, Option(metavar="EPOCHS", help="Stop when so many epochs were no better; save the best.")
+    ] = None
+    validation: Annotated[
+        float | None,
+        Option(metavar="SHARE", help="Share of the training images to validate on; 0.1 with --early-stopping."),
+    ] = None
     max_steps: Annotated[int | None, Option(help="Stop after so many steps.")] = None
     checkpoint_dir: Annotated[Path | None, Option(metavar="DIR", help="Resume from here after an interruption.")] = None
+    log: Annotated[
+        Path | None,
+        Option("--log", "--log-file", metavar="FILE.jsonl", help="Write a line of JSON per epoch."),
+    ] = None  # torchrun takes `--log` for an abbreviation of its own options, wherever it stands
+    tensorboard: Annotated[Path | None, Option(metavar="DIR", help="Write curves for TensorBoard.")] = None

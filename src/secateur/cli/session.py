@@ -7,13 +7,15 @@ import sys
 import torch
 
 from secateur.cli.options import Common
+from secateur.cli.processes import rank
 from secateur.spec import SecateurError
 
 
 def note(text: str) -> None:
-    """Tell the user what is going on, on stderr."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """Tell the user what is going on, on stderr; once, where several processes run."""
+    if rank() == 0:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def prepare(settings: Common) -> None:

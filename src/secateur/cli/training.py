@@ -2,33 +2,92 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
+
 from secateur.cli.measuring import measured
 from secateur.cli.opening import Target
 from secateur.cli.options import TrainingOptions
 from secateur.cli.outcome import Outcome
+from secateur.cli.processes import joined
 from secateur.cli.saving import demand_out, save
 from secateur.cli.session import note
 from secateur.cli.tables import before_and_after
+from secateur.cli.teacher import distillation_of
+from secateur.data import ImageSet
+from secateur.data.images import drawn
 from secateur.sparse import as_tensors, masks_of
-from secateur.train import TrainConfig, fit
+from secateur.spec import SecateurError
+from secateur.train import JsonLines, TensorBoard, TrainConfig, fit, telling
+from secateur.train.processes import from_first
+
+VALIDATION_SHARE = 0.1
 
 
 def train_and_save(verb: str, options: TrainingOptions, target: Target) -> Outcome:
-    """Train on the train split, evaluate before and after on the test split, and save the folder."""
-    out, config = demand_out(options.out), _config(options)
-    train_set, test_set = target.images(options, "train"), target.images(options, "test")
-    opened = target.build(train_set)
-    before = measured(opened, test_set)
-    note(f"training {target.name} on {train_set.name}: {len(train_set)} images, {config.epochs} epochs")
-    masks = as_tensors(masks_of(opened.model))
-    stages = fit(opened.model, train_set, config=config, masks=masks, checkpoint_dir=options.checkpoint_dir)
-    after = measured(opened, test_set)
-    save(verb, options, opened.model, out=out, source=opened.source, before=before, after=after, stages=stages)
-    record = {"before": before, "after": after, "verification": None, "out": str(out)}
+    """Train on the train split, evaluate before and after on the test split, and save the folder.
+
+    All processes train; the first alone measures and saves.
+    """
+    out = demand_out(options.out)
+    with joined(options.device) as device:
+        target = replace(target, device=device)
+        train_set, test_set = target.images(options, "train"), target.images(options, "test")
+        opened = target.build(train_set)
+        distillation = distillation_of(options, target, opened, train_set)
+        before = from_first(lambda: measured(opened, test_set))
+        config = _config(options, device)
+        train_set, validation = _held_out(options, train_set)
+        if options.unlabelled is not None:
+            train_set = target.images(replace(options, data=options.unlabelled), "train")
+        note(f"training {target.name} on {train_set.name}: {len(train_set)} images, {config.epochs} epochs")
+        stages = fit(
+            opened.model,
+            train_set,
+            config=config,
+            masks=as_tensors(masks_of(opened.model)),
+            distillation=distillation,
+            validation=validation,
+            on_epoch=telling(_trackers(options)),
+            checkpoint_dir=options.checkpoint_dir,
+        )
+        after = from_first(lambda: measured(opened, test_set))
+
+        def written() -> str:
+            found = {"before": before, "after": after, "stages": stages}
+            save(verb, options, opened.model, out=out, source=opened.source, **found)
+            return str(out)
+
+        record = {"before": before, "after": after, "verification": None, "out": from_first(written)}
     return Outcome(record, f"{before_and_after(before, after)}\nsaved to {out}")
 
 
-def _config(options: TrainingOptions) -> TrainConfig:
+def _held_out(options: TrainingOptions, images: ImageSet) -> tuple[ImageSet, ImageSet | None]:
+    """Images to train on, and those to validate on, if any."""
+    share = options.validation
+    if share is None:
+        share = 0.0 if options.early_stopping is None else VALIDATION_SHARE
+    count = round(share * len(images))
+    if not 0 <= share < 1 or (share > 0 and not 0 < count < len(images)):
+        raise SecateurError(
+            f"--validation {share}: leaves {count} of {len(images)} images to validate on; give a share in (0, 1) that "
+            "leaves some on both sides"
+        )
+    if count == 0:
+        return images, None
+    aside = torch.zeros(len(images), dtype=torch.bool)
+    aside[drawn(len(images), count, options.seed)] = True
+    parts = [replace(images, images=images.images[part], labels=images.labels[part]) for part in (~aside, aside)]
+    return parts[0], parts[1]
+
+
+def _trackers(options: TrainingOptions) -> list[JsonLines | TensorBoard]:
+    log = [] if options.log is None else [JsonLines(options.log)]
+    return [*log, *([] if options.tensorboard is None else [TensorBoard(options.tensorboard)])]
+
+
+def _config(options: TrainingOptions, device: str) -> TrainConfig:
     return TrainConfig(
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -40,5 +99,11 @@ def _config(options: TrainingOptions) -> TrainConfig:
         seed=options.seed,
         augment=options.augment,
         max_steps=options.max_steps,
-        device=options.device,
+        device=device,
+        label_smoothing=options.label_smoothing,
+        mixup=options.mixup,
+        ema=options.ema,
+        precision=options.precision,  # type: ignore[arg-type]
+        accumulate=options.accumulate,
+        early_stopping=options.early_stopping,
     )

@@ -9,6 +9,7 @@ from torch import nn
 
 from secateur.recover.folding import fold_
 from secateur.recover.joint import joint_refit_
+from secateur.recover.recalibration import recalibrate_
 from secateur.recover.refit import refit_
 from secateur.score.gradients import Batch
 from secateur.spec import Plan, SecateurError
@@ -16,16 +17,21 @@ from secateur.structure.capture import Inputs
 
 FOLD = "fold"
 """The stage that needs no data."""
+RECALIBRATE = "recalibrate"
+"""BatchNorm statistics and nothing else."""
 STAGES = ("refit", "joint")
 """Layer by layer, and layers together with those that read them."""
 
 
 def stages_of(recover: str) -> Sequence[str]:
-    """The stages that a name means: all up to this one; `auto` is all, `none` is none, `fold` is alone."""
-    if recover in ("none", FOLD):
-        return () if recover == "none" else (FOLD,)
+    """The stages that a name means: all up to this one; `auto` is all, `none` is none, `fold` and `recalibrate`
+    are alone."""
+    if recover == "none":
+        return ()
+    if recover in (FOLD, RECALIBRATE):
+        return (recover,)
     if recover != "auto" and recover not in STAGES:
-        known = f"of channels; expected auto, none, {FOLD}, {', '.join(STAGES)} (second-order is for single weights)"
+        known = f"of channels; expected auto, none, {', '.join((FOLD, *STAGES, RECALIBRATE))} (second-order is for single weights)"
         raise SecateurError(f"unknown recover {recover!r} {known}")
     return STAGES if recover == "auto" else STAGES[: STAGES.index(recover) + 1]
 
@@ -47,6 +53,8 @@ def heal_(
     for stage in stages:
         if stage == FOLD:
             fold_(small, dense, plan, inputs)
+        elif stage == RECALIBRATE:
+            recalibrate_(small, data)
         else:
             heal = refit_ if stage == "refit" else joint_refit_
             heal(small, dense, plan, list(data), generator)

@@ -27,6 +27,7 @@ from secateur.recover.pairs import Pair, find_pairs
 from secateur.recover.replay import Replay, Seen, Values
 from secateur.recover.segments import Segment, find_segments
 from secateur.score.gradients import Batch, first_batch, picked, sample_count
+from secateur.score.progress import tracked
 from secateur.sparse.second_order.layers import Layer
 from secateur.spec import Plan
 from secateur.structure.capture import Inputs, as_captured, call_model, capture_with_values
@@ -101,8 +102,10 @@ def _joint_refit_(
 ) -> list[str]:
     done: list[str] = []
     place = 0
-    for segment in find_segments(parts[0].small.program, dict(small.named_parameters()).keys(), pairs.keys()):
-        parts = [part.advanced(place, segment.start) for part in parts]
+    segments = find_segments(parts[0].small.program, dict(small.named_parameters()).keys(), pairs.keys())
+    for segment in tracked(segments, "fitting layers together", len(segments)):
+        for number, part in enumerate(parts):  # one by one, so that what is behind is not alive any more
+            parts[number] = part.advanced(place, segment.start)
         place = segment.start
         problem = _Problem(small, segment, pairs, generator)
         judges = parts[-max(1, int(JUDGING * len(parts))) :]
@@ -149,6 +152,7 @@ class _Problem:
     ) -> None:
         self.model, self.segment, self.pairs, self.generator = model, segment, pairs, generator
         self.layers = {name: pairs[name].small for name in segment.weights}
+        self._held = model.state_dict(keep_vars=True)
 
     def enough(self, parts: Sequence[Part]) -> Sequence[Part]:
         """As many as the weights need; none where there are too few."""
@@ -173,21 +177,19 @@ class _Problem:
                 layer.write_(self.model, start[name] + step[name])
             after = self._error(judges, judged)
             if not after < before:
-                held = self.model.state_dict(keep_vars=True)
                 for name, tensor in state.items():
-                    held[name].detach().copy_(tensor)
+                    self._held[name].detach().copy_(tensor)
                 break
             before, helped = after, True
         return helped
 
     def _named(self, rows: Rows) -> dict[str, Tensor]:
         """What these rows mean for the tensors of the model."""
-        held = self.model.state_dict(keep_vars=True)
         named: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
             named[name] = layer.layout.tensor(rows[name][:, :-1])
             if layer.constant is not None:
-                named[layer.constant] = held[layer.constant].detach() + layer.constant_sign * rows[name][:, -1]
+                named[layer.constant] = self._held[layer.constant].detach() + layer.constant_sign * rows[name][:, -1]
         return named
 
     def _made(self, part: Part, rows: Rows, seen: Seen | None = None) -> Tensor:

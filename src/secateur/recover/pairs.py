@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from secateur.sparse.second_order.layers import Layer, find_layers
 from secateur.spec import Plan
 from secateur.structure.capture import Inputs
+from secateur.structure.clone import clone_with
+from secateur.structure.lists import remove_children
 from secateur.surgery.select import kept_entries
 from secateur.surgery.shrink import rescaled
 
@@ -27,15 +29,25 @@ class Pair:
 
 
 def find_pairs(small: nn.Module, dense: nn.Module, plan: Plan, inputs: Inputs) -> dict[str, Pair]:
-    """By the name of the weight, for layers that a forward of these inputs calls in both networks."""
-    names = [name for name, parameter in small.named_parameters() if parameter.dim() > 1]
-    ours, theirs = find_layers(small, inputs, names), find_layers(dense, inputs, names)
-    return {name: _pair(name, ours[name], theirs[name], plan) for name in ours if name in theirs}
+    """By the name of the weight in the smaller network, for layers that a forward of these inputs calls in both."""
+    known = _names_before(dense, plan)
+    names = [name for name, parameter in small.named_parameters() if parameter.dim() > 1 and name in known]
+    ours, theirs = find_layers(small, inputs, names), find_layers(dense, inputs, [known[name] for name in names])
+    return {name: _pair(ours[name], theirs[known[name]], plan) for name in ours if known[name] in theirs}
 
 
-def _pair(name: str, small: Layer, dense: Layer, plan: Plan) -> Pair:
-    dims, layout = plan.structure.tensors[name].dims, dense.layout
+def _names_before(dense: nn.Module, plan: Plan) -> dict[str, str]:
+    """What the parameters of the smaller network are called in the dense one: where a block leaves a list, those behind
+    it move up."""
+    shorter = clone_with(dense, lambda tensor: tensor)
+    remove_children(shorter, [block.module for block in plan.removed_blocks])
+    before = {id(parameter): name for name, parameter in dense.named_parameters()}
+    return {name: before[id(parameter)] for name, parameter in shorter.named_parameters()}
+
+
+def _pair(small: Layer, dense: Layer, plan: Plan) -> Pair:
+    dims, layout = plan.structure.tensors[dense.name].dims, dense.layout
     numbers = torch.arange(layout.outputs)[:, None].expand(layout.outputs, layout.columns)
     rows = small.layout.matrix(kept_entries(layout.tensor(numbers), dims, plan))[:, 0]
-    factor = rescaled(name, torch.ones(layout.shape), plan)
+    factor = rescaled(dense.name, torch.ones(layout.shape), plan)
     return Pair(small, dense, rows, small.layout.matrix(kept_entries(factor, dims, plan))[:, 0])

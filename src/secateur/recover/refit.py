@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_map
 from secateur.recover.pairs import Pair, find_pairs
 from secateur.recover.shortcuts import Keeping, Shortcut, find_shortcuts
 from secateur.score.gradients import Batch, first_batch
+from secateur.score.progress import tracked
 from secateur.sparse.paused import PausedForward, Pausing, in_order
 from secateur.spec import Plan
 from secateur.structure.capture import Inputs, as_captured, capture_with_values
@@ -111,7 +112,7 @@ def _refit_(
             stack.enter_context(Pausing(modules))
         running = [(sides[0].start(inputs), sides[1].start(inputs)) for inputs, _ in data]
         stack.callback(lambda: [run.forward.stop() for both in running for run in both])
-        for name in in_order([ours.forward for ours, _ in running]):
+        for name in tracked(in_order([ours.forward for ours, _ in running]), "fitting layers", len(pairs)):
             there = [both for both in running if both[0].forward.name == name and both[1].go_to(name)]
             if there:
                 _fit_(pairs[name], there, generator, damping)
@@ -158,8 +159,8 @@ def _dense_outputs(pair: Pair, ours: Running, theirs: Running, generator: torch.
 
 def _missing(pair: Pair, ours: Running, theirs: Running, generator: torch.Generator, like_NRP: Tensor) -> Tensor:
     """What the smaller network's shortcut lacks, over what the layer's output is multiplied by on its way to it."""
-    name = pair.small.name
-    mine, other, found = ours.shortcut(name), theirs.shortcut(name), ours.side.shortcuts.get(name)
+    mine, other = ours.shortcut(pair.small.name), theirs.shortcut(pair.dense.name)
+    found = ours.side.shortcuts.get(pair.small.name)
     if mine is None or other is None or found is None:
         return torch.zeros_like(like_NRP)
     state = generator.get_state()

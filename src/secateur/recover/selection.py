@@ -20,16 +20,18 @@ from torch import Tensor, nn
 
 from secateur.recover.segments import find_segments
 from secateur.score.gradients import Batch, at_least, first_batch, picked
+from secateur.score.progress import tracked
 from secateur.score.reduction import key_along
 from secateur.sparse.second_order.layers import Layer, find_layers
 from secateur.sparse.second_order.moments import measure_moments
 from secateur.sparse.second_order.obs import damped
-from secateur.sparse.second_order.outputs import Judge
+from secateur.sparse.second_order.outputs import Judge, output_tensor
 from secateur.sparse.second_order.sketch import row_importance
 from secateur.spec import Axis, Scores, Structure
 from secateur.spec.expr import axes_of
-from secateur.structure.capture import Inputs, capture_with_values, private_copy
+from secateur.structure.capture import Inputs, call_model, capture_with_values, private_copy
 from secateur.structure.clone import clone_with
+from secateur.surgery.bypass import bypassed
 
 SECOND_ORDER = "second-order"
 """Name of the criterion."""
@@ -42,8 +44,10 @@ LEVELS = (0.25, 0.5, 0.7, 0.85)
 HEALED_TOGETHER = 0.5
 """What is left of the loss of an axis, about, when the layers that make it and those that read it are fitted together;
 seen on training images of CIFAR-10."""
-CHECK = 256
-"""Samples that it is measured on, at least, where the data holds as many."""
+CHECK = 2048
+"""Rows of outputs that it is measured on, where the data holds as many: one per image, one per token."""
+FEWEST, MOST = 64, 256
+"""Samples that it is measured on."""
 
 
 @dataclass
@@ -54,22 +58,22 @@ class _Reader:
     values_RD: Tensor
     inverse_DD: Tensor
     counts_R: Tensor
-    columns: list[Tensor]
-    """Of each index, ascending."""
+    columns_KC: Tensor
+    """Of each index, whether it is left or not, ascending."""
 
     def costs(self, left: Tensor) -> Tensor:
         """What removing each of these indices costs next, `(K,)`."""
-        places_KC = torch.stack([self.columns[index] for index in left.tolist()])
+        places_KC = self.columns_KC[left]
         block_KCC = self.inverse_DD[places_KC[:, :, None], places_KC[:, None, :]]
         values_KRC = self.values_RD[:, places_KC].transpose(0, 1)
         solved = torch.linalg.solve(block_KCC, values_KRC.transpose(1, 2)).transpose(1, 2)
         return ((values_KRC * solved).sum(2) * self.counts_R).sum(1)
 
-    def remove(self, index: int) -> None:
-        """Let the other columns make up for those of this index."""
-        places = self.columns[index]
+    def remove(self, indices: Tensor) -> None:
+        """Let the other columns make up for those of these indices."""
+        places = self.columns_KC[indices].flatten()
         rows = self.inverse_DD[places]
-        shares = torch.linalg.solve(rows[:, places], rows)  # (C, D)
+        shares = torch.linalg.solve(rows[:, places], rows)
         self.values_RD -= self.values_RD[:, places] @ shares
         self.inverse_DD -= rows.T @ shares
 
@@ -78,7 +82,7 @@ def healed_scores(
     model: nn.Module, structure: Structure, data: Callable[[], Iterable[Batch]], *, seed: int = 0
 ) -> Scores:
     """What it costs to remove each index after those before it, for every chosen axis that layers read: never falling
-    in the order in which indices go, comparable between axes.
+    in the order in which indices go, comparable between axes. Of a residual block it is what is measured without it.
 
     data: starts reading calibration batches anew; labels are not read. Axes that no layer reads which could make up
     for them are skipped.
@@ -90,13 +94,16 @@ def healed_scores(
     generator = torch.Generator().manual_seed(seed)
     hessians = measure_moments(copy, layers, data(), generator)
     counts = row_importance(copy, reference, layers, data(), hessians, generator)
-    judge = Judge(reference, at_least(data(), CHECK))
+    judge = Judge(reference, at_least(data(), _checked(reference, first)))
     parts = _parts(copy, first, layers)
     values: dict[str, np.ndarray] = {}
     skipped: dict[str, str] = {}
-    for axis in structure.axes:
-        if not axis.chosen:
-            continue
+    for block in structure.blocks:
+        if structure.axis[block.axis].chosen:
+            with bypassed(copy, [block]):
+                values[block.axis] = np.array([judge(copy)])
+    chosen = [axis for axis in structure.axes if axis.chosen and axis.name not in values]
+    for axis in tracked(chosen, "measuring what axes are worth", len(chosen)):
         readers = list(_readers(axis, structure, layers, hessians, counts))
         if readers:
             found = _scores(axis, readers, structure, judge, copy)
@@ -104,6 +111,13 @@ def healed_scores(
         else:
             skipped[axis.name] = "no layer reads it that could make up for it"
     return Scores(SECOND_ORDER, values, skipped=skipped, seed=seed)
+
+
+def _checked(reference: nn.Module, inputs: Inputs) -> int:
+    """How many samples to measure the loss on."""
+    with torch.no_grad():
+        rows = output_tensor(call_model(reference, picked(inputs, slice(0, 1)))).shape[1:-1].numel()
+    return min(MOST, max(FEWEST, CHECK // max(1, rows)))
 
 
 def _parts(model: nn.Module, inputs: Inputs, layers: Mapping[str, Layer]) -> list[set[str]]:
@@ -141,8 +155,9 @@ def _readers(
         layout = layers[name].layout
         per_column = torch.as_tensor(key).repeat_interleave(layout.kernel)
         inverse = torch.linalg.inv(damped(hessians[name])[0].double())
-        columns = [torch.nonzero(per_column == index).flatten() for index in range(_count(axis, structure))]
-        yield _Reader(layers[name], layers[name].values().double(), inverse, counts[name].double(), columns)
+        holding = per_column.argsort(stable=True)[int((per_column < 0).sum()) :]
+        columns_KC = holding.reshape(_count(axis, structure), -1)
+        yield _Reader(layers[name], layers[name].values().double(), inverse, counts[name].double(), columns_KC)
 
 
 def _count(axis: Axis, structure: Structure) -> int:
@@ -157,18 +172,17 @@ def _scores(axis: Axis, readers: list[_Reader], structure: Structure, judge: Jud
     lost: list[float] = []
     measured = {0: 0.0}
     levels = [round(share * count) for share in LEVELS]
-    left = list(range(count))
-    while left:
-        costs = torch.stack([reader.costs(torch.tensor(left)) for reader in readers]).sum(0).clamp(min=0).numpy()
+    left = np.arange(count)
+    while len(left):
+        costs = torch.stack([reader.costs(torch.from_numpy(left)) for reader in readers]).sum(0).clamp(min=0).numpy()
         most = min((level for level in levels if level > len(order)), default=count) - len(order)
         going = np.argsort(costs, kind="stable")[: min(most, max(1, int(len(left) * AT_ONCE)))]
-        for place in going:
-            order.append(left[place])
-            lost.append(float(costs[place]))
-            for reader in readers:
-                reader.remove(left[place])
-        left = np.delete(left, going).tolist()
-        if len(order) in levels and left:
+        order += left[going].tolist()
+        lost += costs[going].tolist()
+        for reader in readers:
+            reader.remove(torch.from_numpy(left[going]))
+        left = np.delete(left, going)
+        if len(order) in levels and len(left):
             measured[len(order)] = _measured(readers, judge, model)
     scores = np.empty(count)
     scores[order] = _slopes(np.cumsum(lost), measured)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from secateur.structure.program import Op, Program, Ref
+from secateur.structure.program import Op, Program, Ref, last_reads
 from secateur.structure.weights import weights_read
 
 aten = torch.ops.aten
@@ -90,14 +90,15 @@ def _followed(program: Program, number: int, readers: Mapping[int, list[Op]]) ->
 
 
 class Keeping(TorchDispatchMode):
-    """Keeps the values of some tensors of a captured program while its forward runs again; none any more from where it
-    runs other operators."""
+    """Keeps the values of some tensors of a captured program while its forward runs again, each up to its last read;
+    none any more from where it runs other operators."""
 
     def __init__(self, program: Program, wanted: Collection[int]) -> None:
         super().__init__()
         self.program, self.wanted = program, frozenset(wanted)
         self.place = 0
         self.values: dict[int, Tensor] = {}
+        self._last = last_reads(program)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
@@ -109,4 +110,7 @@ class Keeping(TorchDispatchMode):
         results = output if isinstance(output, list | tuple) else (output,)
         made = zip(op.outputs, results, strict=False)
         self.values.update((number, value) for number, value in made if number in self.wanted)
+        for number in op.reads:
+            if self._last[number] < self.place:
+                self.values.pop(number, None)
         return output

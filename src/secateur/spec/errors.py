@@ -7,7 +7,8 @@ from __future__ import annotations
 
 
 class SecateurError(Exception):
-    """Base of all errors raised on purpose; the command line prints its message alone and exits with code 2."""
+    """Base of all errors raised on purpose; the command line prints its message alone and exits with code 2, or
+    with 1 where the system is at fault (`OSError`)."""
 
 
 class TraceError(SecateurError, RuntimeError):
@@ -36,6 +37,10 @@ class PlanError(SecateurError, ValueError):
 
 class StoreError(SecateurError, ValueError):
     """A saved folder is missing, truncated, tampered with, or belongs to another model."""
+
+
+class WriteError(SecateurError, OSError):
+    """A file cannot be written: the disk is full, or the folder is not ours. What was there before stands."""
 
 
 class ModelError(SecateurError, ValueError):

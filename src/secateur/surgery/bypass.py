@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from secateur.spec import Plan
+from secateur.spec import Block
 from secateur.structure.capture import attached, first_tensor
 
 
-def bypassed(model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
-    """Let each block that leaves run as ever, and return its input in place of its output."""
+def bypassed(model: nn.Module, blocks: Iterable[Block]) -> AbstractContextManager[None]:
+    """Let each of these blocks run as ever, and return its input in place of its output."""
     return attached(
-        model.get_submodule(block.module).register_forward_hook(pass_on, with_kwargs=True)
-        for block in plan.removed_blocks
+        model.get_submodule(block.module).register_forward_hook(pass_on, with_kwargs=True) for block in blocks
     )
 
 

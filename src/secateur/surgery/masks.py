@@ -63,7 +63,7 @@ def masked(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
             before[name] = parameters[name].detach().clone()
             parameters[name].mul_(mask)
     try:
-        with bypassed(model, plan):
+        with bypassed(model, plan.removed_blocks):
             yield model
     finally:
         with torch.no_grad():

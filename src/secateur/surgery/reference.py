@@ -53,7 +53,7 @@ def reference_outputs(
 
 def _replayed(model: nn.Module, traced: Traced, plan: Plan, inputs: Inputs, *, of_modules: bool) -> list[torch.Tensor]:
     copy = private_copy(model).eval()
-    with as_captured(copy), bypassed(copy, plan), _Skipping(traced, plan).following(copy):
+    with as_captured(copy), bypassed(copy, plan.removed_blocks), _Skipping(traced, plan).following(copy):
         if of_modules:
             return call_modules(copy, inputs, but=[block.module for block in plan.removed_blocks])
         return list(tensors_in(call_model(copy, inputs)))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from secateur.spec import SecateurError
+
+Schedule = Literal["one-cycle", "cosine", "step", "constant"]
+OptimizerName = Literal["sgd", "adamw"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -14,19 +18,32 @@ class TrainConfig:
 
     epochs: int = 10
     batch_size: int = 128
+    """Images per optimizer step, of all processes together."""
     learning_rate: float = 0.1
     """The largest of the schedule."""
     momentum: float = 0.9
     """Of SGD; AdamW has none."""
     weight_decay: float = 5e-4
-    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    schedule: Schedule = "one-cycle"
+    optimizer: OptimizerName = "sgd"
     seed: int = 0
     """Of the order of the images, their augmentation, and dropout."""
     augment: bool = False
     max_steps: int | None = None
     """Stop after so many optimizer steps, in the middle of an epoch if need be."""
     device: str = "cpu"
+    label_smoothing: float = 0.0
+    """Share of each label that is spread over all classes."""
+    mixup: float = 0.0
+    """Images are mixed in pairs by a weight drawn from Beta(mixup, mixup), labels likewise; 0 for none."""
+    ema: float = 0.0
+    """Decay per step of a moving average of the weights, which the model ends with; 0 for none."""
+    precision: Precision = "fp32"
+    """Of forward and backward; weights stay as they are. fp16 scales the loss, bf16 need not."""
+    accumulate: int = 1
+    """Parts in which each batch goes through, for networks that have no memory for the whole; steps stay the same."""
+    early_stopping: int | None = None
+    """Stop after so many epochs without a better validation, and go back to the best."""
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -35,12 +52,23 @@ class TrainConfig:
             ("learning_rate", 0),
             ("weight_decay", 0),
             ("momentum", 0),
+            ("mixup", 0),
+            ("accumulate", 1),
         ):
+            self._demand(name, getattr(self, name) >= least, f"must be at least {least}")
+        for name in ("label_smoothing", "ema"):
+            self._demand(name, 0 <= getattr(self, name) < 1, "must be at least 0 and below 1")
+        for name in ("max_steps", "early_stopping"):
             value = getattr(self, name)
-            if not value >= least:
-                raise SecateurError(f"training option {name}={value}: must be at least {least}")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise SecateurError(f"training option max_steps={self.max_steps}: must be at least 1, or None")
-        for name, known in (("schedule", ("one-cycle", "cosine", "constant")), ("optimizer", ("sgd", "adamw"))):
-            if getattr(self, name) not in known:
-                raise SecateurError(f"training option {name}={getattr(self, name)!r}: expected {' or '.join(known)}")
+            self._demand(name, value is None or value >= 1, "must be at least 1, or None")
+        kinds: tuple[tuple[str, Any], ...] = (
+            ("schedule", Schedule),
+            ("optimizer", OptimizerName),
+            ("precision", Precision),
+        )
+        for name, kind in kinds:
+            self._demand(name, getattr(self, name) in get_args(kind), f"expected {' or '.join(get_args(kind))}")
+
+    def _demand(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise SecateurError(f"training option {name}={getattr(self, name)!r}: {expected}")

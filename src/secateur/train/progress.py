@@ -7,43 +7,67 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from secateur.train import processes
+
 
 class Reporter(Protocol):
     """What the loop tells."""
 
-    def step(self, loss: float) -> None: ...
+    def step(self, loss: float, accuracy: float) -> None:
+        """Loss of the step, and accuracy of the epoch so far."""
+        ...
 
     def epoch(self, record: Mapping[str, Any]) -> None: ...
+
+
+class _Silent:
+    def step(self, loss: float, accuracy: float) -> None:
+        """Nothing: the first process says it."""
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Nothing."""
 
 
 class _Lines:
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
 
-    def step(self, loss: float) -> None:
+    def step(self, loss: float, accuracy: float) -> None:
         """Nothing: a line per step is too many."""
 
     def epoch(self, record: Mapping[str, Any]) -> None:
-        shown = f"loss {record['loss']:.4f}  accuracy {record['accuracy']:.4f}  {record['seconds']:.1f} s"
-        sys.stderr.write(f"epoch {record['epoch']}/{self.epochs}  {shown}\n")
+        left = (self.epochs - record["epoch"]) * record["seconds"]
+        shown = [f"{key.replace('_', ' ')} {record[key]:.4f}" for key in _SHOWN if key in record]
+        times = [f"{record['seconds']:.1f} s", f"{left:.0f} s left"]
+        sys.stderr.write("  ".join([f"epoch {record['epoch']}/{self.epochs}", *shown, *times]) + "\n")
         sys.stderr.flush()
+
+
+_SHOWN = ("loss", "accuracy", "agreement", "validation_loss", "validation_accuracy")
 
 
 class _Bar:
     def __init__(self, bar: Any, task: Any) -> None:
         self.bar = bar
         self.task = task
+        self.validated = ""
 
-    def step(self, loss: float) -> None:
-        self.bar.update(self.task, advance=1, description=f"training, loss {loss:.3f}")
+    def step(self, loss: float, accuracy: float) -> None:
+        description = f"training, loss {loss:.3f}, accuracy {accuracy:.3f}{self.validated}"
+        self.bar.update(self.task, advance=1, description=description)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
-        """Nothing: the bar says it all."""
+        """The bar says the rest."""
+        if "validation_accuracy" in record:
+            self.validated = f", validation {record['validation_accuracy']:.3f}"
 
 
 @contextmanager
 def reporting(*, epochs: int, steps: int, done: int) -> Iterator[Reporter]:
     """Reporter for a run of `steps` steps of which `done` are behind it."""
+    if processes.index() > 0:
+        yield _Silent()
+        return
     if not sys.stderr.isatty():
         yield _Lines(epochs)
         return
