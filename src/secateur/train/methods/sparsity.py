@@ -48,8 +48,8 @@ class SparsitySchedule:
         margin: float = 0.0,
         soft: bool = False,
     ) -> None:
-        """steps: until the final share is reached; choices go on after that. start: step at which the curve begins.
-        every: steps between two choices.
+        """steps: until the final share is reached; choices go on after that, but those of soft zeros. start: step at
+        which the curve begins. every: steps between two choices.
         memory: share of its value that a removed weight keeps from step to step, 0 to 1. Where nearly all weights go, 1
         lets so many return by chance that training suffers; take 0 there.
         margin: by how much of itself what returns must be larger than what goes for it.
@@ -91,7 +91,9 @@ class SparsitySchedule:
             self.masks = chosen
 
     def _is_time(self) -> bool:
-        return self._done > self._start and (self._done % self._every == 0 or self._done == self._steps)
+        if self._done <= self._start or (self._soft and self._done > self._steps):
+            return False
+        return self._done % self._every == 0 or self._done == self._steps
 
     def _choose(self) -> dict[str, Tensor]:
         progress = min(1.0, (self._done - self._start) / (self._steps - self._start))
