@@ -42,7 +42,8 @@ class Channels:
         Raises BudgetError for another budget, ScoreError for a criterion that reads data.
         """
         budgets = parse_budgets(budget)
-        if len(budgets) != 1 or not UNITS[budgets[0].unit].fraction or not 0 < budgets[0].value <= 1:
+        unit = UNITS.get(budgets[0].unit)
+        if len(budgets) != 1 or unit is None or not unit.fraction:
             raise BudgetError(f"got budget {dict(budget)}; a target takes one fraction that is kept, such as macs=0.5")
         self.structure, self.unit, self.share = structure, budgets[0].unit, 1 - budgets[0].value
         self._criterion, self._scored, self._allocator = criterion, CRITERIA.get(criterion), allocator
