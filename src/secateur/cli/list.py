@@ -18,7 +18,9 @@ Lines = Iterable[tuple[str, str]]
 class Options(Common):
     """Options of `list`."""
 
-    what: Annotated[str | None, Argument(metavar="WHAT", help="criteria, allocators, models, data or budgets.")] = None
+    what: Annotated[
+        str | None, Argument(metavar="WHAT", help="criteria, allocators, methods, models, data or budgets.")
+    ] = None
 
 
 def _criteria() -> Lines:
@@ -44,6 +46,12 @@ def _of_both(for_channels: Lines, for_weights: Lines) -> Lines:
         yield name, "; ".join(f"{kind}: {lines[name]}" for kind, lines in kinds.items() if name in lines)
 
 
+def _methods() -> Lines:
+    from secateur.train.methods import METHODS
+
+    return METHODS.describe()
+
+
 def _models() -> Lines:
     from secateur.models import list_models
 
@@ -66,6 +74,7 @@ def _budgets() -> Lines:
 LISTS: dict[str, Callable[[], Lines]] = {
     "criteria": _criteria,
     "allocators": _allocators,
+    "methods": _methods,
     "models": _models,
     "data": _data,
     "budgets": _budgets,
@@ -73,7 +82,7 @@ LISTS: dict[str, Callable[[], Lines]] = {
 
 
 def run(options: Options) -> Outcome:
-    """Show what there is to choose from. One line each: criteria, allocators, models, data, budgets."""
+    """Show what there is to choose from. One line each: criteria, allocators, methods, models, data, budgets."""
     from secateur.spec import RegistryError
 
     if options.what not in LISTS:

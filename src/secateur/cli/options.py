@@ -168,6 +168,9 @@ class TrainingOptions(ModelOptions, DataOptions, OutOptions, TeacherOptions):
     augment: Annotated[bool, Option("--augment", help="Shift images at random, and mirror them where that fits.")] = (
         False
     )
+    shift: Annotated[
+        int | None, Option(metavar="PIXELS", help="By how much --augment shifts at most; an eighth of the image.")
+    ] = None
     label_smoothing: Annotated[float, Option(help="Share of each label that is spread over all classes.")] = 0.0
     mixup: Annotated[float, Option(help="Mix images in pairs by Beta(MIXUP, MIXUP); 0 for none.")] = 0.0
     ema: Annotated[float, Option(help="Decay of a moving average of the weights, which is saved; 0 for none.")] = 0.0
@@ -181,6 +184,13 @@ class TrainingOptions(ModelOptions, DataOptions, OutOptions, TeacherOptions):
         Option(metavar="SHARE", help="Share of the training images to validate on; 0.1 with --early-stopping."),
     ] = None
     max_steps: Annotated[int | None, Option(help="Stop after so many steps.")] = None
+    method: Annotated[
+        list[str],
+        Option(
+            metavar="NAME[:KEY=VALUE,...]",
+            help="Prune while training, e.g. agp:sparsity=0.9 or admm:macs=0.5; repeatable (secateur list methods).",
+        ),
+    ] = field(default_factory=list)
     checkpoint_dir: Annotated[Path | None, Option(metavar="DIR", help="Resume from here after an interruption.")] = None
     log: Annotated[
         Path | None,

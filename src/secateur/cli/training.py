@@ -7,10 +7,12 @@ from dataclasses import replace
 import torch
 
 from secateur.cli.measuring import measured
+from secateur.cli.methods import in_training, made_for, told
 from secateur.cli.opening import Target
 from secateur.cli.options import TrainingOptions
 from secateur.cli.outcome import Outcome
 from secateur.cli.processes import joined
+from secateur.cli.prune import as_record
 from secateur.cli.saving import demand_out, save
 from secateur.cli.session import note
 from secateur.cli.tables import before_and_after
@@ -20,6 +22,7 @@ from secateur.data.images import drawn
 from secateur.sparse import as_tensors, masks_of
 from secateur.spec import SecateurError
 from secateur.train import JsonLines, TensorBoard, TrainConfig, fit, telling
+from secateur.train.methods import end, read_method
 from secateur.train.processes import from_first
 
 VALIDATION_SHARE = 0.1
@@ -30,7 +33,7 @@ def train_and_save(verb: str, options: TrainingOptions, target: Target) -> Outco
 
     All processes train; the first alone measures and saves.
     """
-    out = demand_out(options.out)
+    out, makers = demand_out(options.out), [read_method(text) for text in options.method]
     with joined(options.device) as device:
         target = replace(target, device=device)
         train_set, test_set = target.images(options, "train"), target.images(options, "test")
@@ -41,26 +44,33 @@ def train_and_save(verb: str, options: TrainingOptions, target: Target) -> Outco
         train_set, validation = _held_out(options, train_set)
         if options.unlabelled is not None:
             train_set = target.images(replace(options, data=options.unlabelled), "train")
+        train_set = replace(train_set, shift=_shift(options))
+        methods = made_for(makers, options.method, opened, config, train_set)
         note(f"training {target.name} on {train_set.name}: {len(train_set)} images, {config.epochs} epochs")
         stages = fit(
             opened.model,
             train_set,
             config=config,
             masks=as_tensors(masks_of(opened.model)),
+            methods=in_training(methods, options.method),
             distillation=distillation,
             validation=validation,
             on_epoch=telling(_trackers(options)),
             checkpoint_dir=options.checkpoint_dir,
         )
-        after = from_first(lambda: measured(opened, test_set))
+        ended = end(opened.model, opened.inputs, methods)
+        after = from_first(lambda: measured(replace(opened, model=ended.model), test_set))
 
         def written() -> str:
-            found = {"before": before, "after": after, "stages": stages}
-            save(verb, options, opened.model, out=out, source=opened.source, **found)
+            found = {"before": before, "after": after, "stages": stages, "verification": ended.verification}
+            save(verb, options, ended.model, out=out, source=opened.source, **found)
             return str(out)
 
-        record = {"before": before, "after": after, "verification": None, "out": from_first(written)}
-    return Outcome(record, f"{before_and_after(before, after)}\nsaved to {out}")
+        record = {"before": before, "after": after, "verification": as_record(ended.verification)}
+        record["out"] = from_first(written)
+    lines = [before_and_after(before, after), *told(methods, ended, options)]
+    verified = ended.verification is None or ended.verification.ok
+    return Outcome(record, "\n".join(lines), verified=verified)
 
 
 def _held_out(options: TrainingOptions, images: ImageSet) -> tuple[ImageSet, ImageSet | None]:
@@ -80,6 +90,12 @@ def _held_out(options: TrainingOptions, images: ImageSet) -> tuple[ImageSet, Ima
     aside[drawn(len(images), count, options.seed)] = True
     parts = [replace(images, images=images.images[part], labels=images.labels[part]) for part in (~aside, aside)]
     return parts[0], parts[1]
+
+
+def _shift(options: TrainingOptions) -> int | None:
+    if options.shift is not None and not options.augment:
+        raise SecateurError(f"--shift {options.shift} says how far --augment shifts images; give that, too, or drop it")
+    return options.shift
 
 
 def _trackers(options: TrainingOptions) -> list[JsonLines | TensorBoard]:

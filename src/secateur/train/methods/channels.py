@@ -55,7 +55,7 @@ class Channels:
         self._whole = whole
         self._makers = {name: spec for name, spec in map(self._making, structure.tensors.items()) if spec is not None}
         parameters = dict(model.named_parameters())
-        self.weights = {name: parameters[name] for name in self._makers}
+        self.weights: Mapping[str, nn.Parameter] = {name: parameters[name] for name in self._makers}
 
     def see(self, values: Values) -> None:
         """Magnitudes need no watching."""

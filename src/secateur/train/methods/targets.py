@@ -65,11 +65,11 @@ class Weights:
                 f"granularity {granularity}: got sparsity={sparsity}; expected a sparsity in [0, 1), and none for N:M, "
                 "whose share cannot rise"
             )
-        self.weights = prunable_weights(model)
+        self.weights: Mapping[str, nn.Parameter] = prunable_weights(model)
         self.rises = group is None
-        self.share = sparsity if group is None else 1 - group[0] / group[1]  # type: ignore[assignment]
+        self.share: float = sparsity if group is None else 1 - group[0] / group[1]  # type: ignore[assignment]
         self._layouts = layouts(model)
-        self._allocator = WEIGHT_ALLOCATORS.get(allocator)
+        self.allocator = WEIGHT_ALLOCATORS.get(allocator)
 
     def see(self, values: Values) -> None:
         """Magnitudes need no watching."""
@@ -80,7 +80,7 @@ class Weights:
 
     def masks(self, values: Values, share: float | None = None) -> Masks:
         asked = (self.share if share is None else share) if self.rises else None
-        return make_masks(self.scores(values), values, self._layouts, Request(self.pattern, asked, self._allocator, {}))
+        return make_masks(self.scores(values), values, self._layouts, Request(self.pattern, asked, self.allocator, {}))
 
     def state_dict(self) -> dict[str, Any]:
         return {}

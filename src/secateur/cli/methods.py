@@ -1,0 +1,74 @@
+"""Methods that prune while `train` and `finetune` train: from what `--method` asked to what the user is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from secateur.cli.opening import Opened
+from secateur.cli.options import TrainingOptions
+from secateur.data import ImageSet
+from secateur.spec import SecateurError, StoreError
+from secateur.structure import trace
+from secateur.train import TrainConfig
+from secateur.train.batches import Batches
+from secateur.train.method import Method
+from secateur.train.methods import Ended, Made, Maker, Run, demand_one_end
+
+
+def made_for(
+    makers: Sequence[Maker], texts: Sequence[str], opened: Opened, config: TrainConfig, images: ImageSet
+) -> list[Made]:
+    """The methods of this run, from what was read of their texts; raises a SecateurError that names the one at fault,
+    before any training."""
+    if not makers:
+        return []
+    run = Run(opened.model, trace(opened.model, opened.inputs), config, Batches(images, config).per_epoch)
+    methods = [_made(maker, run, text) for maker, text in zip(makers, texts, strict=True)]
+    demand_one_end(methods, config)
+    return methods
+
+
+def _made(maker: Maker, run: Run, text: str) -> Made:
+    try:
+        return maker.make(run)
+    except SecateurError as error:
+        raise type(error)(f"--method {text}: {error}") from error
+
+
+def in_training(methods: Sequence[Made], texts: Sequence[str]) -> list[Method]:
+    """What has a hand in the steps, and what checkpoints are to know."""
+    return [*(one.method for one in methods), *([_AsAsked(texts)] if methods else [])]
+
+
+class _AsAsked:
+    """Has no hand in training: it keeps a checkpoint from being gone on with by methods with other options."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = list(texts)
+
+    def step(self, take: Callable[[], None]) -> None:
+        take()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"texts": self._texts}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        if state["texts"] != self._texts:
+            raise StoreError(
+                f"the checkpoint belongs to a run with --method {' '.join(state['texts'])}, got "
+                f"{' '.join(self._texts)}; give the same methods, another --checkpoint-dir, or delete it"
+            )
+
+
+def told(methods: Sequence[Made], ended: Ended, options: TrainingOptions) -> list[str]:
+    """What became of the network: the proof, the folder, and what cuts what regularisers prepared."""
+    lines = [f"saved to {options.out}"]
+    proof = ended.verification
+    if proof is not None:
+        state = "verified" if proof.ok else "NOT VERIFIED"
+        lines.insert(0, f"{state}: differs from the reference by {proof.relative_diff:.1e} of the output's scale")
+    elif methods:
+        cut = f"secateur prune {options.out} --data {options.data} {methods[0].then} --out DIR"
+        lines.append(f"nothing was cut yet; this does it: {cut}")
+    return lines
