@@ -7,8 +7,8 @@
 measured cost curves, layers fitted again. 2,048 training images for calibration, whose labels are not read, shifted and
 mirrored anew each time they are read; a seed draws them. ResNet-20 with weights for the JPEG images is judged on all
 10,000 JPEG test images, ResNet-56 with published weights on the 932 lossless ones. Nothing was chosen by looking at
-test images: `--held-out` judges on other training images and writes nothing. Beside it magnitude and random channels,
-uniformly, healed and not.
+test images: `--held-out` judges on other training images and writes nothing. `benchmarks/recovery.py` has other
+criteria, allocators and recoveries beside it.
 """
 
 from __future__ import annotations
@@ -55,11 +55,6 @@ CASES = {
     "resnet20-3x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 1 / 3, 75.0),
     "resnet56-2.12x": Case("resnet56", "resnet56-cifar10", f"cifar10:{DATA / 'cifar10-subset.npz'}", 1 / 2.12, 91.5),
 }
-WAYS: dict[str, dict[str, Any]] = {
-    "auto": {},
-    "magnitude, healed": {"criterion": "l2", "allocator": "uniform"},
-    "random, healed": {"criterion": "random", "allocator": "uniform"},
-}
 
 
 def network(case: Case) -> nn.Module:
@@ -80,7 +75,7 @@ def images(case: Case, *, held_out: bool) -> tuple[ImageSet, ImageSet]:
     return pool, rest.subset(min(1500, len(rest)), 0) if held_out else open_data(case.data, "test")
 
 
-def run(case: Case, way: str, model: nn.Module, pool: ImageSet, judge: ImageSet, seed: int) -> dict[str, Any]:
+def run(case: Case, model: nn.Module, pool: ImageSet, judge: ImageSet, seed: int) -> dict[str, Any]:
     def accuracy(network: nn.Module) -> float:
         started = time.process_time()
         found = 100 * evaluate(network, judge)["accuracy"]
@@ -96,7 +91,6 @@ def run(case: Case, way: str, model: nn.Module, pool: ImageSet, judge: ImageSet,
         data=Augmented(pool.subset(IMAGES, seed)),
         evaluate=accuracy,
         seed=seed,
-        **WAYS[way],
     )
     assert result.verification is not None
     return {
@@ -115,7 +109,6 @@ def run(case: Case, way: str, model: nn.Module, pool: ImageSet, judge: ImageSet,
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--held-out", action="store_true", help="judge on held-out training images, write nothing")
@@ -124,22 +117,21 @@ def main() -> None:
     for name in options.cases:
         case = CASES[name]
         model, (pool, judge) = network(case), images(case, held_out=options.held_out)
-        for way in options.ways:
-            for seed in options.seeds:
-                row = run(case, way, model, pool, judge, seed)
-                print(name, way, json.dumps(row), flush=True)
-                if not options.held_out:
-                    write(name, way, case, row, options.threads)
+        for seed in options.seeds:
+            row = run(case, model, pool, judge, seed)
+            print(name, json.dumps(row), flush=True)
+            if not options.held_out:
+                write(name, case, row, options.threads)
 
 
-def write(name: str, way: str, case: Case, row: dict[str, Any], threads: int) -> None:
+def write(name: str, case: Case, row: dict[str, Any], threads: int) -> None:
     """Add a run to the results; one of the same seed is replaced."""
     held = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    entry = held.setdefault(name, {"least": case.least, "macs": case.macs, "images": IMAGES, "ways": {}})
-    runs = [run for run in entry["ways"].get(way, {}).get("runs", []) if run["seed"] != row["seed"]]
+    runs = [run for run in held.get(name, {}).get("runs", []) if run["seed"] != row["seed"]]
     runs = sorted([*runs, {**row, "threads": threads}], key=lambda run: run["seed"])
     values = [run["accuracy"] for run in runs]
-    entry["ways"][way] = {"mean": statistics.mean(values), "spread": statistics.pstdev(values), "runs": runs}
+    found = {"mean": statistics.mean(values), "spread": statistics.pstdev(values)}
+    held[name] = {"least": case.least, "macs": case.macs, "images": IMAGES, **found, "runs": runs}
     temporary = RESULT.with_suffix(".tmp")
     temporary.write_text(json.dumps(held, indent=1) + "\n")
     os.replace(temporary, RESULT)
@@ -149,18 +141,17 @@ def write(name: str, way: str, case: Case, row: dict[str, Any], threads: int) ->
 def table(held: dict[str, Any]) -> str:
     """Accuracy after each stage, mean over seeds, as Markdown."""
     lines = [
-        "| network | MACs left | way | seeds | before | after the cut | after `refit` | after `joint` | CPU minutes |",
-        "|---|---:|---|---:|---:|---:|---:|---:|---:|",
+        "| network | MACs left | seeds | before | after the cut | after `refit` | after `joint` | CPU minutes |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for name, entry in held.items():
-        for way, found in entry["ways"].items():
-            runs = found["runs"]
-            stages = [statistics.mean(run["stages"][stage] for run in runs) for stage in ("cut", "refit", "joint")]
-            lines.append(
-                f"| {name.partition('-')[0]} | {entry['macs']:.0%} | {way} | {len(runs)} | {runs[0]['before']:.2f} | "
-                f"{stages[0]:.2f} | {stages[1]:.2f} | {stages[2]:.2f} +- {found['spread']:.2f} | "
-                f"{statistics.mean(run['cpu_s'] for run in runs) / 60:.1f} |"
-            )
+    for name, found in held.items():
+        runs = found["runs"]
+        stages = [statistics.mean(run["stages"][stage] for run in runs) for stage in ("cut", "refit", "joint")]
+        minutes = statistics.mean(run["cpu_s"] for run in runs) / 60
+        lines.append(
+            f"| {name.partition('-')[0]} | {found['macs']:.0%} | {len(runs)} | {runs[0]['before']:.2f} | "
+            f"{stages[0]:.2f} | {stages[1]:.2f} | {stages[2]:.2f} +- {found['spread']:.2f} | {minutes:.1f} |"
+        )
     return "\n".join(lines)
 
 

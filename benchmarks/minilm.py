@@ -26,11 +26,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import torch
 import torch.nn.functional as F
 import tvshim  # noqa: F401  (before anything imports torchvision)
+from page import write_between_markers
 from torch import Tensor, nn
 
 import secateur as sc
 
 RESULT = Path(__file__).parent / "results" / "minilm.json"
+PAGE = Path(__file__).parent.parent / "docs" / "choosing-a-criterion.md"
 TOKENS, CALIBRATION, JUDGED, BATCH = 32, 2048, 1000, 64
 WAYS: dict[str, dict[str, Any]] = {
     "auto": {"allocator": "knapsack", "tie": "none"},
@@ -144,6 +146,21 @@ def write(budget: str, way: str, row: dict[str, Any]) -> None:
     temporary = RESULT.with_suffix(".tmp")
     temporary.write_text(json.dumps(held, indent=1) + "\n")
     os.replace(temporary, RESULT)
+    write_between_markers(PAGE, "minilm", table(held))
+
+
+def table(held: dict[str, Any]) -> str:
+    """Cosines, mean over seeds, as Markdown."""
+    lines = ["| MACs left | way | seeds | cosine after the cut | cosine after healing | CPU minutes |"]
+    lines.append("|---:|---|---:|---:|---:|---:|")
+    for budget, ways in held.items():
+        for way, found in ways.items():
+            runs = found["runs"]
+            cut = statistics.mean(run["stages"].get("cut", run["cosine"]) for run in runs)
+            healed = "-" if way == "magnitude" else f"{found['mean']:.3f} +- {found['spread']:.3f}"
+            minutes = statistics.mean(run["cpu_s"] for run in runs) / 60
+            lines.append(f"| {float(budget):.0%} | {way} | {len(runs)} | {cut:.3f} | {healed} | {minutes:.1f} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ def stages_of(recover: str) -> Sequence[str]:
     if recover in (FOLD, RECALIBRATE):
         return (recover,)
     if recover != "auto" and recover not in STAGES:
-        known = f"of channels; expected auto, none, {', '.join((FOLD, *STAGES, RECALIBRATE))} (second-order is for single weights)"
-        raise SecateurError(f"unknown recover {recover!r} {known}")
+        known = ", ".join(("auto", "none", FOLD, *STAGES, RECALIBRATE))
+        raise SecateurError(
+            f"unknown recover {recover!r} of channels; expected {known} (second-order is for single weights)"
+        )
     return STAGES if recover == "auto" else STAGES[: STAGES.index(recover) + 1]
 
 
