@@ -133,8 +133,8 @@ CASES: dict[str, tuple[Callable[[Path], Arguments], str]] = {
     "unknown split": (lambda root: ["evaluate", root / "small", "--data", "digits", "--split", "dev"], "unknown split"),
     "nowhere to save": (lambda _: ["train", "lenet5", "--data", "digits"], "--out DIR"),
     "bad schedule": (
-        lambda root: ["train", "lenet5", "--data", "digits", "--schedule", "step", "--out", root / "new"],
-        "schedule='step'",
+        lambda root: ["train", "lenet5", "--data", "digits", "--schedule", "linear", "--out", root / "new"],
+        "schedule='linear'",
     ),
     "tuning random weights": (
         lambda root: ["finetune", "lenet5", "--data", "digits", "--out", root / "new"],

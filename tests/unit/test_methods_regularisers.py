@@ -303,6 +303,8 @@ def test_gates_have_the_law_of_hard_concrete_and_the_gradient_of_the_loss(model:
     assert float((drawn > 0).float().mean()) == pytest.approx(0.7, abs=0.01)
     assert float(gates.open().detach().mean()) == pytest.approx(0.7)
     assert (drawn.min(), drawn.max()) == (0, 1)
+    expected = (torch.sigmoid(gates.log_alpha.detach()) * 1.2 - 0.1).clamp(0, 1)
+    torch.testing.assert_close(torch.cat(list(gates.gates().values())), expected)
     with torch.no_grad():
         model.head.weight *= 10
     torch.manual_seed(5)

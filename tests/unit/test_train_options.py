@@ -13,11 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from secateur.data import ImageSet, open_data
 from secateur.spec import DataError, SecateurError
 from secateur.train import TrainConfig, evaluate, fit
+from secateur.train.batches import Batches
 from secateur.train.schedule import rate
 
 QUICK = TrainConfig(epochs=1, batch_size=64, learning_rate=0.1, max_steps=5, schedule="constant", weight_decay=0.0)
@@ -209,3 +210,14 @@ def test_what_hangs_on_a_model_is_not_copied_for_the_average(digits: ImageSet) -
     model, lock = network(), threading.Lock()  # which nothing can copy
     model.register_forward_hook(partial(lambda _lock, _module, _inputs, output: output, lock))
     assert len(fit(model, digits, config=replace(QUICK, ema=0.5))) == 1
+
+
+def test_a_distributed_sampler_shares_out_by_itself_and_anew_in_each_epoch() -> None:
+    numbers = TensorDataset(torch.arange(40.0))
+    seen: dict[int, list[list[float]]] = {}
+    for rank in (0, 1):
+        sampler = DistributedSampler(numbers, num_replicas=2, rank=rank)
+        batches = Batches(DataLoader(numbers, batch_size=5, sampler=sampler), replace(QUICK, batch_size=10))
+        seen[rank] = [torch.cat([batch.images for batch in batches.epoch(n, 0)]).tolist() for n in (0, 1)]
+    assert sorted(seen[0][0] + seen[1][0]) == list(range(40))
+    assert seen[0][0] != seen[0][1]

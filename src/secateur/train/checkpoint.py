@@ -96,6 +96,8 @@ def save(folder: Path, parts: Parts, options: Mapping[str, Any], progress: Progr
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(own_copies, temporary, metadata={"secateur": header})
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # a power cut must not find the new name before the bytes
         os.replace(temporary, folder / FILE_NAME)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):

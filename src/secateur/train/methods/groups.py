@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -58,13 +58,14 @@ class Groups:
 
     def sums(self, entries: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """Sums of a function of each entry over each group: `(groups,)` by axis."""
+        self._follow()
         made = {axis.name: _zeros(self._size(axis), self.parameters) for axis in self.axes}
         for name, places in self._by_parameter():
             values = entries(self.parameters[name].detach()).to(next(iter(made.values())))
             for place in places:
                 others = [dim for dim, size in enumerate(place.key.shape) if size == 1]
                 part = values.sum(others, keepdim=True) if others else values
-                made[place.axis].index_add_(0, place.key.flatten().to(part.device), part.flatten())
+                made[place.axis].index_add_(0, place.key.flatten(), part.flatten())
         return {axis: total[:-1] for axis, total in made.items()}
 
     def norms(self) -> dict[str, Tensor]:
@@ -77,17 +78,24 @@ class Groups:
 
         readers: of the entries alone that read the group: factors there are gates on what it puts out.
         """
+        self._follow()
         made: dict[str, Tensor] = {}
         for place in self.places:
             if place.reads or not readers:
                 own = factors[place.axis]
-                factor = torch.cat([own, own.new_ones(1)])[place.key.to(own.device)]
+                factor = torch.cat([own, own.new_ones(1)])[place.key]
                 made[place.parameter] = made[place.parameter] * factor if place.parameter in made else factor
         return made
 
     def shaped(self, axis: Axis, values: Tensor) -> Tensor:
         """One value per group as scores of the axis: `(size,)`, or `(parent size, size)`."""
         return values if axis.within is None else values.reshape(-1, axis.size)
+
+    def _follow(self) -> None:
+        """To where the model is by now: loops move models to their device."""
+        device = next(iter(self.parameters.values())).device
+        if self.places[0].key.device != device:
+            self.places = tuple(replace(place, key=place.key.to(device)) for place in self.places)
 
     def _size(self, axis: Axis) -> int:
         return axis.size * (1 if axis.within is None else self.structure.sizes[axis.within])

@@ -37,7 +37,7 @@ class Reading:
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         for module in model.modules():
             for leaf, parameter in module._parameters.items():
-                name = names.get(id(parameter))
+                name = names.get(id(parameter), "")
                 if name in factors:
                     # found before the parameter of that name
                     vars(module)[leaf] = getattr(module, leaf) * factors[name]

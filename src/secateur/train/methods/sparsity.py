@@ -48,8 +48,8 @@ class SparsitySchedule:
         margin: float = 0.0,
         soft: bool = False,
     ) -> None:
-        """steps: until the final share is reached; choices go on after that. start: step at which the curve begins.
-        every: steps between two choices.
+        """steps: until the final share is reached; choices go on after that, but those of soft zeros. start: step at
+        which the curve begins. every: steps between two choices.
         memory: share of its value that a removed weight keeps from step to step, 0 to 1. Where nearly all weights go, 1
         lets so many return by chance that training suffers; take 0 there.
         margin: by how much of itself what returns must be larger than what goes for it.
@@ -87,25 +87,19 @@ class SparsitySchedule:
             chosen = self._choose() if self._is_time() else self.masks
             for name, weight in weights.items():
                 weight.copy_(self._values[name] * chosen[name])
-        if chosen is not self.masks:
-            self._hold(chosen)
+        if not self._soft or self._done >= self._steps:  # what is soft is let go at once, and trains on from zero
+            self.masks = chosen
 
     def _is_time(self) -> bool:
-        return self._done > self._start and (self._done % self._every == 0 or self._done == self._steps)
+        if self._done <= self._start or (self._soft and self._done > self._steps):
+            return False
+        return self._done % self._every == 0 or self._done == self._steps
 
     def _choose(self) -> dict[str, Tensor]:
         progress = min(1.0, (self._done - self._start) / (self._steps - self._start))
         held_back = {name: value / (1 + self._margin * ~self.masks[name]) for name, value in self._values.items()}
         share = self._curve(progress, self.target.share) if self.target.rises else None
         return dict(self.target.masks(held_back, share))
-
-    def _hold(self, chosen: dict[str, Tensor]) -> None:
-        """From now on; what is soft is let go at once, and starts from zero."""
-        if self._soft and self._done < self._steps:
-            for name, mask in chosen.items():
-                self._values[name].mul_(mask)
-        else:
-            self.masks = chosen
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"done": self._done}
