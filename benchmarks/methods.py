@@ -197,12 +197,12 @@ def channels(make: Callable[[nn.Module, sc.Structure], Any] | None, criterion: A
     return run
 
 
-def targeted(make: Callable[[Channels], Any]) -> Callable[[Run], Figures]:
+def targeted(make: Callable[[Channels], Any], *, whole: bool = False) -> Callable[[Run], Figures]:
     """Methods that say themselves what goes."""
 
     def run(given: Run) -> Figures:
         model = given.fresh(convolutions)
-        target = Channels(model, sc.trace(model, INPUTS), budget={"macs": MACS}, allocator="global")
+        target = Channels(model, sc.trace(model, INPUTS), budget={"macs": MACS}, allocator="global", whole=whole)
         given.fit(model, make(target))
         return given.judge(model), given.judge(sc.shrink(model, target.plan()))
 
@@ -270,10 +270,12 @@ TABLES: dict[str, dict[str, Callable[[Run], Figures]]] = {
             lambda target: SparsitySchedule(target, steps=RISE, every=60, soft=True)
         ),
         "`SparsitySchedule`, `memory=1` (feedback)": targeted(lambda target: SparsitySchedule(target, steps=RISE)),
-        "`ADMM`": targeted(lambda target: ADMM(target, rho=0.05, growth=1.3, every=STEPS // 20)),
-        "`GrowingPenalty`, picked at once (GReg-1)": targeted(lambda target: GrowingPenalty(target, **GROWTH)),
+        "`ADMM`": targeted(lambda target: ADMM(target, rho=0.05, growth=1.3, every=STEPS // 20), whole=True),
+        "`GrowingPenalty`, picked at once (GReg-1)": targeted(
+            lambda target: GrowingPenalty(target, **GROWTH), whole=True
+        ),
         "`GrowingPenalty`, picked later (GReg-2)": targeted(
-            lambda target: GrowingPenalty(target, **GROWTH, pick_at=0.5)
+            lambda target: GrowingPenalty(target, **GROWTH, pick_at=0.5), whole=True
         ),
         "`UnitDropout`, `lowest` (targeted dropout), then `l2`": channels(
             lambda model, structure: UnitDropout(model, structure, odds=lowest(0.5, 0.8), ramp=STEPS // 2)
@@ -332,7 +334,7 @@ def table(network: str, runs: dict[str, list[dict[str, float]]]) -> str:
     """One table as Markdown, in the order of the list above."""
     lines = [f"**{network}**", "", "| method | before | after | spread | CPU s |", "|---|---:|---:|---:|---:|"]
     for name in TABLES[network]:
-        if name in runs:
+        if runs.get(name):
             before, after = ([100 * row[key] for row in runs[name]] for key in ("before", "after"))
             seconds = statistics.mean(row["cpu_seconds"] for row in runs[name])
             spread = statistics.stdev(after) if len(after) > 1 else 0.0

@@ -171,6 +171,19 @@ def test_growing_penalty_pushes_what_goes_ever_harder_and_nothing_else(model: Ne
                 torch.testing.assert_close(weight.grad, coefficient * weight.detach() * ~going[name])
 
 
+def test_a_whole_target_takes_biases_and_scales_along(model: Net, structure: Structure) -> None:
+    """What it leaves in the network is what the cut leaves: nothing of the channels puts out a constant."""
+    target = Channels(model, structure, budget={"channels": 0.5}, whole=True)
+    masks = target.masks(target.weights)
+    assert {"norm.weight", "norm.bias", "blocks.0.norm.bias", "blocks.0.outer.bias"} <= set(masks)
+    assert not {"head.weight", "head.bias"} & set(masks)
+    small = sc.shrink(model, target.plan()).eval()
+    with torch.no_grad():
+        for name, weight in target.weights.items():
+            weight.mul_(masks[name])
+    torch.testing.assert_close(model.eval()(INPUTS), small(INPUTS))
+
+
 def test_growing_penalty_on_all_shows_what_the_loss_holds_on_to() -> None:
     """The second weight is larger, the loss wants the first: only the curvature tells."""
     model = nn.Sequential(nn.Linear(2, 1, bias=False))

@@ -233,5 +233,7 @@ def test_a_target_of_channels_takes_one_share_and_no_data() -> None:
     structure = sc.trace(model, torch.randn(1, 1, 6, 6))
     with pytest.raises(sc.SecateurError, match="one fraction that is kept"):
         Channels(model, structure, budget={"param_count": 100})
+    with pytest.raises(sc.SecateurError, match="one fraction that is kept"):
+        Channels(model, structure, budget={"sparsity": 0.5})
     with pytest.raises(sc.SecateurError, match="reads data"):
         Channels(model, structure, budget={"macs": 0.5}, criterion="taylor")

@@ -19,11 +19,12 @@ from secateur.train.methods.targets import Values
 
 
 class Channels:
-    """Whole channels, heads and other axes of a structure, by the weights that make them. These alone are zeroed: what
-    reads a channel still tells how to bring it back.
+    """Whole channels, heads and other axes of a structure, by the weights that make them. What reads a channel is left
+    as it is: it tells how to bring the channel back. `secateur.shrink(model, target.plan())` cuts what is zero.
 
-    Biases and scales of norms are left alone, as in Soft Filter Pruning, 2018: a unit without any would sit where no
-    gradient reaches it. At the end, `secateur.shrink(model, target.plan())` cuts what is zero.
+    Biases and scales of norms are left as well, as in Soft Filter Pruning, 2018: a unit without any would sit where no
+    gradient reaches it. So a channel of zeros may still put out a constant, which the cut takes away. `whole=True`
+    takes them along, for what need not come back: `ADMM`, `GrowingPenalty`. Behind a BatchNorm nothing else is felt.
     """
 
     rises = True
@@ -36,19 +37,22 @@ class Channels:
         budget: Mapping[str, float],
         criterion: str = "l2",
         allocator: str = "uniform",
+        whole: bool = False,
     ) -> None:
         """budget: one fraction that is kept in the end, such as `{"macs": 0.5}`. criterion: one of weights alone.
 
         Raises BudgetError for another budget, ScoreError for a criterion that reads data.
         """
         budgets = parse_budgets(budget)
-        if len(budgets) != 1 or not UNITS[budgets[0].unit].fraction or not 0 < budgets[0].value <= 1:
+        unit = UNITS.get(budgets[0].unit)
+        if len(budgets) != 1 or unit is None or not unit.fraction:
             raise BudgetError(f"got budget {dict(budget)}; a target takes one fraction that is kept, such as macs=0.5")
         self.structure, self.unit, self.share = structure, budgets[0].unit, 1 - budgets[0].value
         self._criterion, self._scored, self._allocator = criterion, CRITERIA.get(criterion), allocator
         if getattr(self._scored, "needs", ()):
             raise ScoreError(f"criterion {criterion!r} reads data, which a target has none of; choose one like l2")
         self._axes = tuple(axis for axis in structure.axes if axis.chosen and axis.role != "blocks")
+        self._whole = whole
         self._makers = {name: spec for name, spec in map(self._making, structure.tensors.items()) if spec is not None}
         parameters = dict(model.named_parameters())
         self.weights = {name: parameters[name] for name in self._makers}
@@ -80,10 +84,10 @@ class Channels:
         """There is none."""
 
     def _making(self, item: tuple[str, TensorSpec]) -> tuple[str, TensorSpec | None]:
-        """A weight without the axes that it reads; None where it makes none that may go."""
+        """A parameter without the axes that it reads; None where it makes none that may go."""
         name, spec = item
         read = self.structure.reads.get(name)
         dims = tuple(spec.shape[dim] if dim == read else expr for dim, expr in enumerate(spec.dims))
         made = {axis for expr in dims for axis in axes_of(expr)} & {axis.name for axis in self._axes}
-        is_weight = spec.kind == "parameter" and len(spec.shape) > 1
-        return name, replace(spec, dims=dims) if is_weight and made else None
+        is_meant = spec.kind == "parameter" and (self._whole or len(spec.shape) > 1)
+        return name, replace(spec, dims=dims) if is_meant and made else None
