@@ -83,10 +83,7 @@ class Comparison:
         asked for otherwise.
         """
         self._claim(settings)
-        found: list[dict[str, Any]] = []
-        for seed in seeds:
-            for cell in CELLS:
-                found.append({"cell": cell, "seed": seed, **self.metrics(cell, seed)})
+        found = [{"cell": cell, "seed": seed, **self.metrics(cell, seed)} for seed in seeds for cell in CELLS]
         _write(self.out / FILE_NAME, {"settings": settings, "rows": found})
         return found
 

@@ -181,4 +181,3 @@ def test_the_demo_compares_four_ways(tmp_path: Path) -> None:
     other = secateur("demo", "--repeats", 1, "--epochs", 2, "--out", tmp_path / "demo")
     assert other.code == 2
     assert "other options (epochs 2 -> 1, train_epochs 4 -> 2)" in other.err
-
