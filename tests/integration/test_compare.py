@@ -17,7 +17,7 @@ from secateur.comparison import CELLS
 
 ASKED = [
     *("compare", "lenet5", "--data", "digits", "--limit", "400", "--budget", "params=0.3", "--calibration", "128"),
-    *("--train-epochs", "3", "--epochs", "2", "--repeats", "2"),
+    *("--recover", "none", "--train-epochs", "3", "--epochs", "2", "--repeats", "2"),
 ]
 
 
