@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from secateur.data import ImageSet
@@ -12,11 +13,19 @@ from secateur.data import ImageSet
 class Augmented:
     """Images without their labels, shifted and mirrored otherwise each time they are gone through."""
 
-    def __init__(self, images: ImageSet, *, views: int = 1) -> None:
-        """views: how often each image comes in one reading."""
-        self.images, self.views, self.times = images, views, 0
+    def __init__(self, images: ImageSet, *, mixed: bool = False) -> None:
+        """mixed: of every second batch weighted means of two images each. A network is less sure of these than of what
+        it was trained on, so they say more about it."""
+        self.images, self.mixed, self.times = images, mixed, 0
 
     def __iter__(self) -> Iterator[Tensor]:
-        for _ in range(self.views):
-            self.times += 1
-            yield from (x for x, _ in self.images.batches(256, shuffle=True, seed=self.times, augment=True))
+        self.times += 1
+        generator = torch.Generator().manual_seed(self.times)
+        batches = self.images.batches(256, shuffle=True, seed=self.times, augment=True)
+        for number, (x, _) in enumerate(batches):
+            yield _mixed(x, generator) if self.mixed and number % 2 else x
+
+
+def _mixed(x: Tensor, generator: torch.Generator) -> Tensor:
+    share = torch.rand(len(x), 1, 1, 1, generator=generator)
+    return share * x + (1 - share) * x[torch.randperm(len(x), generator=generator)]
