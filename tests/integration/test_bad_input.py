@@ -118,7 +118,7 @@ CASES: dict[str, tuple[Callable[[Path], Arguments], str]] = {
         lambda root: ["verify", root / "small", "--weights", root / "nan.safetensors"],
         "for the --original alone",
     ),
-    "demo over somebody's": (lambda root: ["demo", "--out", root / "thesis"], "holds no earlier demo"),
+    "demo over somebody's": (lambda root: ["demo", "--out", root / "thesis"], "holds no comparison"),
     "other classes": (
         lambda root: ["evaluate", root / "small", "--data", f"folder:{root / 'images'}", "--input-shape", "1,32,32"],
         "gives 10 scores per image",

@@ -161,15 +161,23 @@ def test_half_of_lenet5_keeps_its_accuracy_on_mnist(data_dir: Path, tmp_path: Pa
 def test_the_demo_compares_four_ways(tmp_path: Path) -> None:
     made = secateur("demo", "--repeats", 1, "--epochs", 4, "--out", tmp_path / "demo")
     assert made.code == 0, made.err
-    assert [line.split("  ")[0] for line in made.out.splitlines()[1:5]] == [
-        "dense",
-        "channels, l1",
-        "single weights, magnitude",
-        "channels, random",
+    lines = made.out.splitlines()
+    assert [line[:25].strip() for line in lines[3:7]] == [
+        "A: channels, retrained",
+        "B: channels",
+        "C: single weights, retrai",
+        "D: single weights",
     ]
-    rows = secateur("demo", "--repeats", 1, "--epochs", 4, "--out", tmp_path / "demo", "--json").record["rows"]
-    assert {row["left"] for row in rows[1:]} == {15_738}
-    assert {row["seed"] for row in rows} == {0}
-    masked = sc.load(tmp_path / "demo" / "seed-0" / "single-weights-magnitude-retrained")
+    assert [line.split(":")[0] for line in lines[11:16]] == [
+        f"best by {measure}" for measure in ("accuracy", "macs", "file_bytes", "packed_bytes", "latency_ms")
+    ]
+    again = secateur("demo", "--repeats", 1, "--epochs", 4, "--out", tmp_path / "demo", "--json")
+    rows = {row["cell"]: row for row in again.record["rows"]}
+    assert "training" not in again.err
+    assert {row["params_left"] for cell, row in rows.items() if "dense" not in cell} == {15_738}
+    masked = sc.load(tmp_path / "demo" / "seed-0" / "single-weights-retrained")
     zeros = sum(int((parameter == 0).sum()) for parameter in masked.parameters())
     assert zeros == 61_706 - 15_738
+    other = secateur("demo", "--repeats", 1, "--epochs", 2, "--out", tmp_path / "demo")
+    assert other.code == 2
+    assert "other options (epochs 2 -> 1, train_epochs 4 -> 2)" in other.err

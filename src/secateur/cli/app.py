@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import typer
 
 from secateur import __version__
-from secateur.cli import demo, evaluate, finetune, inspect, prune, sensitivity, train, verify
+from secateur.cli import compare, demo, evaluate, finetune, inspect, prune, sensitivity, train, verify
 from secateur.cli import list as listing
 from secateur.cli.command import Task, command_of
 from secateur.cli.outcome import as_json
@@ -30,6 +30,7 @@ VERBS = {
     "prune": prune,
     "finetune": finetune,
     "evaluate": evaluate,
+    "compare": compare,
     "verify": verify,
     "list": listing,
 }
