@@ -94,7 +94,7 @@ def test_no_arguments_show_the_help() -> None:
     assert secateur("--version").out == f"secateur {sc.__version__}\n"
 
 
-@pytest.mark.parametrize("what", ["criteria", "allocators", "models", "data", "budgets"])
+@pytest.mark.parametrize("what", ["criteria", "allocators", "methods", "models", "data", "budgets"])
 def test_lists_have_one_line_each(what: str) -> None:
     text, record = secateur("list", what), secateur("list", what, "--json").record
     assert text.code == 0
