@@ -5,7 +5,7 @@
 
 `prune` with what it does by itself when it is given data: channels chosen by what the healed network loses, widths by
 measured cost curves, layers fitted again. 2,048 training images for calibration, whose labels are not read, shifted and
-mirrored anew each time they are read; a seed draws them. ResNet-20 with weights for the JPEG images is judged on all
+mirrored anew each time they are read, and in every second batch mixed in pairs; a seed draws them. ResNet-20 with weights for the JPEG images is judged on all
 10,000 JPEG test images, ResNet-56 with published weights on the 932 lossless ones. Nothing was chosen by looking at
 test images: `--held-out` judges on other training images and writes nothing. `benchmarks/recovery.py` has other
 criteria, allocators and recoveries beside it.
@@ -88,7 +88,7 @@ def run(case: Case, model: nn.Module, pool: ImageSet, judge: ImageSet, seed: int
         model,
         example_inputs(case.model),
         budget={"macs": case.macs},
-        data=Augmented(pool.subset(IMAGES, seed)),
+        data=Augmented(pool.subset(IMAGES, seed), mixed=True),
         evaluate=accuracy,
         seed=seed,
     )
