@@ -4,11 +4,11 @@
     SECATEUR_DATA=... python benchmarks/healing.py --held-out
 
 `prune` with what it does by itself when it is given data: channels chosen by what the healed network loses, widths by
-measured cost curves, layers fitted again. 2,048 training images for calibration, whose labels are not read, shifted and
-mirrored anew each time they are read, and in every second batch mixed in pairs; a seed draws them. ResNet-20 with weights for the JPEG images is judged on all
-10,000 JPEG test images, ResNet-56 with published weights on the 932 lossless ones. Nothing was chosen by looking at
-test images: `--held-out` judges on other training images and writes nothing. `benchmarks/recovery.py` has other
-criteria, allocators and recoveries beside it.
+measured cost curves, layers fitted again. 2,048 training images for calibration, drawn by a seed; their labels are not
+read, they are shifted and mirrored anew each time they are read, and every second batch is mixed in pairs. ResNet-20
+with weights for the JPEG images is judged on all 10,000 JPEG test images, ResNet-56 with published weights on the 932
+lossless ones. Nothing was chosen by looking at test images: `--held-out` judges on other training images and writes
+nothing. `benchmarks/recovery.py` has other criteria, allocators and recoveries beside it.
 """
 
 from __future__ import annotations
