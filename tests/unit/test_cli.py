@@ -108,7 +108,7 @@ def test_numbers_that_json_cannot_say_become_null() -> None:
 
 
 def test_a_bug_is_one_short_message_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.pipeline.shrink", lambda *_: 1 / 0)
+    monkeypatch.setattr("secateur.pipeline.channels.shrink", lambda *_: 1 / 0)
     found = secateur("prune", "lenet5", "--budget", "macs=0.5", "--json")
     assert found.code == 1
     assert "ZeroDivisionError" in found.record["error"]
@@ -121,7 +121,7 @@ def test_a_verification_that_does_not_hold_is_exit_code_3_and_still_saved(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     wrong = sc.Verification(1.0, 0.5, False)
-    monkeypatch.setattr("secateur.pipeline.verify_traced", lambda *_, **__: wrong)
+    monkeypatch.setattr("secateur.pipeline.channels.verify_traced", lambda *_, **__: wrong)
     found = secateur("prune", "lenet5", "--budget", "macs=0.5", "--out", tmp_path / "small", "--json")
     assert found.code == 3
     assert found.record["verification"]["ok"] is False
@@ -133,7 +133,7 @@ def test_ctrl_c_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("secateur.pipeline.shrink", interrupt)
+    monkeypatch.setattr("secateur.pipeline.channels.shrink", interrupt)
     found = secateur("prune", "lenet5", "--budget", "macs=0.5")
     assert (found.code, found.out) == (130, "")
     assert found.err.endswith("secateur: interrupted\n")
