@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.cost import measure_latency, network_costs
+from secateur.cost import compare_latency, network_costs
 from secateur.data import ImageSet
 from secateur.loading import load
 from secateur.pipeline import prune
@@ -185,11 +185,13 @@ class Comparison:
 
     def _save(self, cell: str, seed: int, model: nn.Module) -> None:
         name = f"{type(model).__module__}.{type(model).__qualname__}"
-        run = RunRecord("compare", name, after=self._measured(model), options={"cell": cell, "seed": seed})
+        run = RunRecord("compare", name, after=self._measured(cell, seed, model), options={"cell": cell, "seed": seed})
         save_folder(model, self.folder(cell, seed), run=run, source=self.source)
 
-    def _measured(self, model: nn.Module) -> dict[str, Any]:
+    def _measured(self, cell: str, seed: int, model: nn.Module) -> dict[str, Any]:
+        """The times are taken in turn with those of the dense network: cells are made at different hours."""
         device = self.retraining.device
+        dense = model if cell == DENSE else self.network(DENSE, seed)
         zeros = round(sparsity(model) * sum(weight.numel() for weight in prunable_weights(model).values()))
         return {
             **evaluate(model, self.test_set, device=device),
@@ -197,7 +199,7 @@ class Comparison:
             "sparsity": sparsity(model),
             "params_left": _count(model) - zeros,
             **_bytes(model),
-            **measure_latency(model, self.inputs),
+            **compare_latency(dense, model, self.inputs).after,
         }
 
 
@@ -218,8 +220,8 @@ def forget_(model: nn.Module, seed: int) -> None:
 
 def winners(rows: Sequence[Metrics]) -> Iterator[tuple[str, list[str]]]:
     """Of the 2x2, for each measure the cells that are best by it: those whose mean over seeds is as near to the best
-    one as that varies between seeds."""
-    for measure, sign in (("accuracy", -1), ("macs", 1), ("file_bytes", 1), ("packed_bytes", 1), ("latency_ms", 1)):
+    one as that varies between seeds; of times, or as it varies from one forward to the next."""
+    for measure, sign in (("accuracy", -1), ("macs", 1), ("file_bytes", 1), ("packed_bytes", 1), ("speedup", -1)):
         values = {
             cell: torch.tensor([float(row[measure]) for row in rows if row["cell"] == cell], dtype=torch.float64)
             for cell in TWO_BY_TWO
@@ -227,6 +229,8 @@ def winners(rows: Sequence[Metrics]) -> Iterator[tuple[str, list[str]]]:
         means = {cell: sign * float(found.mean()) for cell, found in values.items()}
         best = min(means, key=lambda cell: means[cell])
         spread = float(values[best].std(correction=0))
+        if measure == "speedup":
+            spread = max(spread, *(row["speedup_iqr"] / 2 for row in rows if row["cell"] == best))
         yield measure, [cell for cell, mean in means.items() if mean <= means[best] + spread]
 
 

@@ -169,7 +169,7 @@ def test_the_demo_compares_four_ways(tmp_path: Path) -> None:
         "D: single weights",
     ]
     assert [line.split(":")[0] for line in lines[11:16]] == [
-        f"best by {measure}" for measure in ("accuracy", "macs", "file_bytes", "packed_bytes", "latency_ms")
+        f"best by {measure}" for measure in ("accuracy", "macs", "file_bytes", "packed_bytes", "speedup")
     ]
     again = secateur("demo", "--repeats", 1, "--epochs", 4, "--out", tmp_path / "demo", "--json")
     rows = {row["cell"]: row for row in again.record["rows"]}

@@ -20,6 +20,7 @@ COLUMNS = (
     ("file_bytes", "file, kB"),
     ("packed_bytes", "packed, kB"),
     ("latency_ms", "ms"),
+    ("speedup", "times as fast"),
 )
 
 
@@ -117,7 +118,8 @@ def verdict(best: Mapping[str, Sequence[str]]) -> str:
 def _cost(key: str, value: float) -> str:
     if key.endswith("_bytes"):
         return f"{value / 1000:,.1f}"
-    return f"{value:.3f}" if key == "latency_ms" else f"{round(value):,}"
+    decimals = {"latency_ms": 3, "speedup": 2}.get(key)
+    return f"{round(value):,}" if decimals is None else f"{value:.{decimals}f}"
 
 
 def _percent(shares: Sequence[float]) -> str:
