@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import time
 from dataclasses import replace
@@ -25,6 +24,7 @@ import torch
 from calibration import Augmented
 from healing import CASES, IMAGES, images, network
 from page import write_between_markers
+from runs import read_record, with_run, write_record
 from torch import nn
 
 import secateur as sc
@@ -87,14 +87,9 @@ def main() -> None:
 
 def write(way: str, row: dict[str, Any], dense: float) -> None:
     """Add a run to the results; one of the same seed is replaced."""
-    held = json.loads(RESULT.read_text()) if RESULT.exists() else {"dense": dense, "most_lost": MOST_LOST, "ways": {}}
-    runs = [run for run in held["ways"].get(way, {}).get("runs", []) if run["seed"] != row["seed"]]
-    runs = sorted([*runs, row], key=lambda run: run["seed"])
-    values = [run["accuracy"] for run in runs]
-    held["ways"][way] = {"mean": statistics.mean(values), "spread": statistics.pstdev(values), "runs": runs}
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(held, indent=1) + "\n")
-    os.replace(temporary, RESULT)
+    held = read_record(RESULT, {"dense": dense, "most_lost": MOST_LOST, "ways": {}})
+    held["ways"][way] = with_run(held["ways"].get(way, {}), row)
+    write_record(RESULT, held)
     write_between_markers(PAGE, "after-healing", table(held))
 
 

@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,11 @@ from typing import Any
 import torch
 from calibration import Augmented
 from page import write_between_markers
+from runs import pruned, read_record, with_run, write_record
 from torch import nn
 
-import secateur as sc
 from secateur.data import ImageSet, open_data
 from secateur.models import build_model, example_inputs, load_weights
-from secateur.train import evaluate
 
 RESULT = Path(__file__).parent / "results" / "healing.json"
 PAGE = Path(__file__).parent.parent / "docs" / "choosing-a-criterion.md"
@@ -76,34 +74,8 @@ def images(case: Case, *, held_out: bool) -> tuple[ImageSet, ImageSet]:
 
 
 def run(case: Case, model: nn.Module, pool: ImageSet, judge: ImageSet, seed: int) -> dict[str, Any]:
-    def accuracy(network: nn.Module) -> float:
-        started = time.process_time()
-        found = 100 * evaluate(network, judge)["accuracy"]
-        spent.append(time.process_time() - started)
-        return found
-
-    spent: list[float] = []
-    start = time.process_time()
-    result = sc.prune(
-        model,
-        example_inputs(case.model),
-        budget={"macs": case.macs},
-        data=Augmented(pool.subset(IMAGES, seed), mixed=True),
-        evaluate=accuracy,
-        seed=seed,
-    )
-    assert result.verification is not None
-    return {
-        "seed": seed,
-        "before": result.before["accuracy"],
-        "stages": {stage["stage"]: stage["accuracy"] for stage in result.stages},
-        "accuracy": result.after["accuracy"],
-        "macs": result.after["macs"] / result.before["macs"],
-        "params": result.after["param_count"] / result.before["param_count"],
-        "sizes": {name: len(kept) for name, kept in result.plan.kept.items()},
-        "verified": result.verification.ok,
-        "cpu_s": time.process_time() - start - sum(spent),
-    }
+    data = Augmented(pool.subset(IMAGES, seed), mixed=True)
+    return pruned(model, example_inputs(case.model), judge, seed=seed, budget={"macs": case.macs}, data=data)
 
 
 def main() -> None:
@@ -126,15 +98,10 @@ def main() -> None:
 
 def write(name: str, case: Case, row: dict[str, Any], threads: int) -> None:
     """Add a run to the results; one of the same seed is replaced."""
-    held = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    runs = [run for run in held.get(name, {}).get("runs", []) if run["seed"] != row["seed"]]
-    runs = sorted([*runs, {**row, "threads": threads}], key=lambda run: run["seed"])
-    values = [run["accuracy"] for run in runs]
-    found = {"mean": statistics.mean(values), "spread": statistics.pstdev(values)}
-    held[name] = {"least": case.least, "macs": case.macs, "images": IMAGES, **found, "runs": runs}
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(held, indent=1) + "\n")
-    os.replace(temporary, RESULT)
+    held = read_record(RESULT)
+    found = with_run(held.get(name, {}), {**row, "threads": threads})
+    held[name] = {"least": case.least, "macs": case.macs, "images": IMAGES, **found}
+    write_record(RESULT, held)
     write_between_markers(PAGE, "healing", table(held))
 
 

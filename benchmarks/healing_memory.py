@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 from collections.abc import Iterator
 from functools import partial
 from math import prod
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from isolation import isolated
 from memory import reset_peak, status
+from runs import write_record
 from torch import nn
 
 import secateur as sc
@@ -68,9 +68,7 @@ def main() -> None:
     for name, samples in NETWORKS.items():
         rows.append({"network": name, "samples": samples, **isolated(partial(measure, name, samples), TIMEOUT_S)})
         print(rows[-1], flush=True)
-    temporary = RESULT.with_name(f".{RESULT.name}.part")
-    temporary.write_text(json.dumps({"torch": torch.__version__, "target": TARGET, "rows": rows}, indent=1) + "\n")
-    temporary.replace(RESULT)
+    write_record(RESULT, {"torch": torch.__version__, "target": TARGET, "rows": rows})
 
 
 if __name__ == "__main__":

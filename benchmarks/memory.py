@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ import tvshim  # noqa: F401  (before anything imports torchvision)
 import torch
 import torchvision
 from isolation import isolated
+from runs import write_record
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -118,9 +118,7 @@ def main() -> None:
                 {"network": name, "verify": verify, **isolated(partial(measure, build, verify=verify), TIMEOUT_S)}
             )
             print(rows[-1], flush=True)
-    temporary = RESULT.with_name(f".{RESULT.name}.part")
-    temporary.write_text(json.dumps({"torch": torch.__version__, "target": TARGET, "rows": rows}, indent=1) + "\n")
-    temporary.replace(RESULT)
+    write_record(RESULT, {"torch": torch.__version__, "target": TARGET, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import os
 import statistics
 import sys
 import sysconfig
@@ -27,6 +26,7 @@ import torch
 import torch.nn.functional as F
 import tvshim  # noqa: F401  (before anything imports torchvision)
 from page import write_between_markers
+from runs import read_record, with_run, write_record
 from torch import Tensor, nn
 
 import secateur as sc
@@ -137,15 +137,10 @@ def main() -> None:
 
 def write(budget: str, way: str, row: dict[str, Any]) -> None:
     """Add a run to the results; one of the same seed is replaced."""
-    held = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    held = read_record(RESULT)
     ways = held.setdefault(budget, {})
-    runs = [run for run in ways.get(way, {}).get("runs", []) if run["seed"] != row["seed"]]
-    runs = sorted([*runs, row], key=lambda run: run["seed"])
-    values = [run["cosine"] for run in runs]
-    ways[way] = {"mean": statistics.mean(values), "spread": statistics.pstdev(values), "runs": runs}
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(held, indent=1) + "\n")
-    os.replace(temporary, RESULT)
+    ways[way] = with_run(ways.get(way, {}), row, metric="cosine")
+    write_record(RESULT, held)
     write_between_markers(PAGE, "minilm", table(held))
 
 

@@ -11,8 +11,6 @@ they are read. Accuracy on 2,500 of the JPEG test images, which nothing was chos
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -23,6 +21,7 @@ import torch
 from calibration import Augmented
 from healing import CASES, images, network
 from page import write_between_markers
+from runs import write_record
 from torch import nn
 
 import secateur as sc
@@ -97,10 +96,8 @@ def main() -> None:
                 rows.append({**row, **measured(model, plan, drawn, judge, options.seed)})
                 print({**rows[-1], "cpu_s": time.process_time() - start}, flush=True)
     before = 100 * evaluate(model, judge)["accuracy"]
-    made = {"before": before, "judged": JUDGED, "images": options.images, "seed": options.seed, "rows": rows}
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(made, indent=1) + "\n")
-    os.replace(temporary, RESULT)
+    record = {"before": before, "judged": JUDGED, "images": options.images, "seed": options.seed, "rows": rows}
+    write_record(RESULT, record)
     write_between_markers(PAGE, "recovery", table(rows))
 
 

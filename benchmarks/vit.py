@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import torch
 import tvshim  # noqa: F401  (before anything imports torchvision)
 from page import write_between_markers
+from runs import pruned, read_record, with_run, write_record
 from torch import nn
 
-import secateur as sc
 from secateur.data import ImageSet, open_data
-from secateur.train import TrainConfig, evaluate, fit
+from secateur.train import TrainConfig, fit
 
 RESULT = Path(__file__).parent / "results" / "vit.json"
 PAGE = Path(__file__).parent.parent / "docs" / "choosing-a-criterion.md"
@@ -63,35 +61,8 @@ def images(*, held_out: bool) -> tuple[ImageSet, ImageSet]:
 
 
 def run(way: str, model: nn.Module, pool: ImageSet, judge: ImageSet, seed: int) -> dict[str, Any]:
-    def accuracy(network: nn.Module) -> float:
-        started = time.process_time()
-        found = 100 * evaluate(network, judge)["accuracy"]
-        spent.append(time.process_time() - started)
-        return found
-
-    spent: list[float] = []
-    start = time.process_time()
     calibration = [x for x, _ in pool.subset(IMAGES, seed).batches(256)]
-    result = sc.prune(
-        model,
-        calibration[0][:2],
-        budget={"macs": MACS},
-        data=calibration,
-        evaluate=accuracy,
-        seed=seed,
-        **WAYS[way],
-    )
-    assert result.verification is not None
-    return {
-        "seed": seed,
-        "before": result.before["accuracy"],
-        "stages": {stage["stage"]: stage["accuracy"] for stage in result.stages},
-        "accuracy": result.after["accuracy"],
-        "macs": result.after["macs"] / result.before["macs"],
-        "sizes": {name: len(kept) for name, kept in result.plan.kept.items()},
-        "verified": result.verification.ok,
-        "cpu_s": time.process_time() - start - sum(spent),
-    }
+    return pruned(model, calibration[0][:2], judge, seed=seed, budget={"macs": MACS}, data=calibration, **WAYS[way])
 
 
 def main() -> None:
@@ -117,14 +88,9 @@ def main() -> None:
 
 def write(way: str, row: dict[str, Any]) -> None:
     """Add a run to the results; one of the same seed is replaced."""
-    held = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    runs = [run for run in held.get(way, {}).get("runs", []) if run["seed"] != row["seed"]]
-    runs = sorted([*runs, row], key=lambda run: run["seed"])
-    values = [run["accuracy"] for run in runs]
-    held[way] = {"mean": statistics.mean(values), "spread": statistics.pstdev(values), "runs": runs}
-    temporary = RESULT.with_suffix(".tmp")
-    temporary.write_text(json.dumps(held, indent=1) + "\n")
-    os.replace(temporary, RESULT)
+    held = read_record(RESULT)
+    held[way] = with_run(held.get(way, {}), row)
+    write_record(RESULT, held)
     write_between_markers(PAGE, "vit", table(held))
 
 

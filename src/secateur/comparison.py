@@ -161,7 +161,7 @@ class Comparison:
     def _weights(self, seed: int) -> nn.Module:
         """As many parameters as the channels leave; weights of the whole network compete."""
         dense, small = self.network(DENSE, seed), self.network(CHANNELS, seed)
-        prunable = sum(weight.numel() for weight in prunable_weights(dense).values())
+        prunable = _prunable(dense)
         gone = {"sparsity": min((_count(dense) - _count(small)) / prunable, 1 - 1 / prunable)}
         recover = "none" if not self.calibration or self.options.get("recover") == "none" else "second-order"
         return self._cut(dense, seed, gone, granularity="element", allocator="global", recover=recover)
@@ -192,12 +192,12 @@ class Comparison:
         """The times are taken in turn with those of the dense network: cells are made at different hours."""
         device = self.retraining.device
         dense = model if cell == DENSE else self.network(DENSE, seed)
-        zeros = round(sparsity(model) * sum(weight.numel() for weight in prunable_weights(model).values()))
+        share = sparsity(model)
         return {
             **evaluate(model, self.test_set, device=device),
             **network_costs(trace(model, self.inputs, blocks=False)),
-            "sparsity": sparsity(model),
-            "params_left": _count(model) - zeros,
+            "sparsity": share,
+            "params_left": _count(model) - round(share * _prunable(model)),
             **_bytes(model),
             **compare_latency(dense, model, self.inputs).after,
         }
@@ -245,6 +245,10 @@ def _bytes(model: nn.Module) -> dict[str, int]:
 
 def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _prunable(model: nn.Module) -> int:
+    return sum(weight.numel() for weight in prunable_weights(model).values())
 
 
 def _write(path: Path, record: Metrics) -> None:

@@ -73,7 +73,6 @@ def run(options: Options) -> Outcome:
     train_set, test_set = target.images(options, "train"), target.images(options, "test")
     opened = target.build(train_set)
     untrained = replace(target, folder=None, weights=None)
-    trained = target != untrained or target.name.startswith("hf:")
     shared: dict[str, Any] = {"batch_size": options.batch_size, "augment": options.augment, "device": options.device}
     comparison = Comparison(
         out=options.out,
@@ -84,7 +83,7 @@ def run(options: Options) -> Outcome:
         budget=budget,
         training=TrainConfig(epochs=options.train_epochs, learning_rate=options.train_lr, **shared),
         retraining=TrainConfig(epochs=options.epochs, learning_rate=options.lr, schedule="cosine", **shared),
-        trained=opened.model if trained else None,
+        trained=opened.model if target.is_trained else None,
         options={"criterion": options.criterion, "allocator": options.allocator, "recover": options.recover},
         calibration=options.calibration,
         source=opened.source,

@@ -66,8 +66,7 @@ def told(methods: Sequence[Made], ended: Ended, options: TrainingOptions) -> lis
     lines = [f"saved to {options.out}"]
     proof = ended.verification
     if proof is not None:
-        state = "verified" if proof.ok else "NOT VERIFIED"
-        lines.insert(0, f"{state}: differs from the reference by {proof.relative_diff:.1e} of the output's scale")
+        lines.insert(0, proof.said())
     elif methods:
         cut = f"secateur prune {options.out} --data {options.data} {methods[0].then} --out DIR"
         lines.append(f"nothing was cut yet; this does it: {cut}")

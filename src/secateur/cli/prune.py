@@ -213,8 +213,7 @@ def _proof(opened: Opened, result: PruneResult, data: ImageSet | TextSet | None)
 def _outcome(options: Options, result: PruneResult, proof: Verification | None) -> Outcome:
     lines = [before_and_after(result.before, result.after), *result.stage_lines()]
     if proof is not None:
-        state = "verified" if proof.ok else "NOT VERIFIED"
-        lines.append(f"{state}: differs from the reference by {proof.relative_diff:.1e} of the output's scale")
+        lines.append(proof.said())
     if options.out is not None:
         lines.append(f"saved to {options.out}")
     record = {

@@ -17,8 +17,7 @@ from secateur.pipeline.result import Evaluate, Metrics, PruneResult, evaluated
 from secateur.recover import FOLD, SECOND_ORDER, STAGES, heal_, healed_scores, stages_of
 from secateur.score import layer_entropies, score
 from secateur.score.gradients import Batch, batches, first_batch
-from secateur.sparse import masks_of, remember_masks, sparsity
-from secateur.sparse.masks import shrink_masks
+from secateur.sparse import sparsity
 from secateur.spec import (
     SPARSITY,
     BudgetError,
@@ -31,7 +30,7 @@ from secateur.spec import (
     Verification,
 )
 from secateur.spec.budget import Budgets
-from secateur.store import history_of, remember_history
+from secateur.store import remember_cut
 from secateur.structure import Traced, trace_program
 from secateur.structure.capture import Inputs, demand_forward, private_copy
 from secateur.structure.schema import apply_schema
@@ -71,10 +70,7 @@ def prune_channels(
     small, plan = cut.model, cut.plan
     if latency is not None:
         latency.table.save()
-    remember_history(small, [*history_of(model), plan])
-    masks = masks_of(model)
-    if masks is not None:
-        remember_masks(small, shrink_masks(masks, plan))
+    remember_cut(small, model, plan)
     stages = tuple(_healed_(small, model, plan, inputs, data, evaluate, settings))
     notes = () if latency is None else latency.notes
     if is_transformers_model(model):

@@ -52,10 +52,7 @@ class PruneResult:
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         lines += self.stage_lines()
         if self.verification is not None:
-            state = "verified" if self.verification.ok else "NOT VERIFIED"
-            lines.append(
-                f"{state}: differs from the reference by {self.verification.relative_diff:.1e} of the output's scale"
-            )
+            lines.append(self.verification.said())
         lines += [f"note: {note}" for note in self.notes]
         return "\n".join(lines)
 

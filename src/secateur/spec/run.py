@@ -26,6 +26,11 @@ class Verification:
     tolerance: float = 1e-4
     detail: str = ""
 
+    def said(self) -> str:
+        """In a line."""
+        state = "verified" if self.ok else "NOT VERIFIED"
+        return f"{state}: differs from the reference by {self.relative_diff:.1e} of the output's scale"
+
 
 @dataclass(frozen=True)
 class RunRecord(Record):

@@ -2,7 +2,7 @@
 
 from secateur.store.card import SAFE_SOURCES
 from secateur.store.folder import Manifest, demand_free, load_into, read_manifest, read_run, read_source, save_folder
-from secateur.store.history import history_of, remember_history
+from secateur.store.history import history_of, remember_cut, remember_history
 
 __all__ = [
     "SAFE_SOURCES",
@@ -13,6 +13,7 @@ __all__ = [
     "read_manifest",
     "read_run",
     "read_source",
+    "remember_cut",
     "remember_history",
     "save_folder",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from secateur.spec import ModelError
 from secateur.structure import trace
-from secateur.structure.capture import call_model, normalise_inputs
+from secateur.structure.capture import attached, call_model, normalise_inputs
 from secateur.structure.modes import eval_mode
 from secateur.train.distillation import Pair, first_tensor
 
@@ -54,11 +54,7 @@ def _shapes(model: nn.Module, example_inputs: Any) -> dict[str, tuple[int, ...]]
 
         return hook
 
-    handles = [module.register_forward_hook(note(name)) for name, module in model.named_modules()]
-    try:
-        with torch.no_grad(), eval_mode(model):
-            call_model(model, normalise_inputs(example_inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
+    hooks = (module.register_forward_hook(note(name)) for name, module in model.named_modules())
+    with attached(hooks), torch.no_grad(), eval_mode(model):
+        call_model(model, normalise_inputs(example_inputs))
     return shapes

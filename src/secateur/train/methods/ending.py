@@ -9,10 +9,9 @@ from typing import Any
 from torch import nn
 
 from secateur.hugging_face import config_of, describe, is_transformers_model
-from secateur.sparse import WeightConfig, masks_of, prune_weights, remember_masks
-from secateur.sparse.masks import shrink_masks
+from secateur.sparse import WeightConfig, prune_weights
 from secateur.spec import BudgetError, Plan, Verification
-from secateur.store import history_of, remember_history
+from secateur.store import history_of, remember_cut, remember_history
 from secateur.structure.capture import Inputs, normalise_inputs
 from secateur.surgery import shrink, verify
 from secateur.train.config import TrainConfig
@@ -57,10 +56,7 @@ def end(model: nn.Module, example_inputs: Any, made: Sequence[Made]) -> Ended:
 def _cut(model: nn.Module, inputs: Inputs, plan: Plan) -> Ended:
     small = shrink(model, plan)
     proof = verify(model, small, plan, inputs)
-    remember_history(small, [*history_of(model), plan])
-    masks = masks_of(model)
-    if masks is not None:
-        remember_masks(small, shrink_masks(masks, plan))
+    remember_cut(small, model, plan)
     if is_transformers_model(model):
         describe(small, config_of(model), exact=False)
     return Ended(small, proof)

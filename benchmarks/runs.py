@@ -1,0 +1,65 @@
+"""Runs of a way with several seeds: one made and timed, added to those before, and the record written."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import secateur as sc
+from secateur.data import ImageSet
+from secateur.train import evaluate
+
+Run = dict[str, Any]
+
+
+def pruned(model: nn.Module, inputs: Any, judge: ImageSet, *, seed: int, **options: Any) -> Run:
+    """What `prune` makes of a classifier, judged after the cut and after each stage; judging is not in the time."""
+
+    def accuracy(network: nn.Module) -> float:
+        started = time.process_time()
+        found = 100 * evaluate(network, judge)["accuracy"]
+        spent.append(time.process_time() - started)
+        return found
+
+    spent: list[float] = []
+    start = time.process_time()
+    result = sc.prune(model, inputs, evaluate=accuracy, seed=seed, **options)
+    assert result.verification is not None
+    return {
+        "seed": seed,
+        "before": result.before["accuracy"],
+        "stages": {stage["stage"]: stage["accuracy"] for stage in result.stages},
+        "accuracy": result.after["accuracy"],
+        "macs": result.after["macs"] / result.before["macs"],
+        "params": result.after["param_count"] / result.before["param_count"],
+        "sizes": {name: len(kept) for name, kept in result.plan.kept.items()},
+        "verified": result.verification.ok,
+        "cpu_s": time.process_time() - start - sum(spent),
+    }
+
+
+def with_run(held: Mapping[str, Any], run: Run, *, metric: str = "accuracy") -> Run:
+    """`mean`, `spread` and `runs` in order of seed, with this run among them in place of one of the same seed."""
+    runs = [*(other for other in held.get("runs", []) if other["seed"] != run["seed"]), run]
+    runs.sort(key=lambda one: one["seed"])
+    values = [one[metric] for one in runs]
+    return {"mean": statistics.mean(values), "spread": statistics.pstdev(values), "runs": runs}
+
+
+def read_record(path: Path, empty: Mapping[str, Any] | None = None) -> Run:
+    """What is there already."""
+    return json.loads(path.read_text()) if path.exists() else dict(empty or {})
+
+
+def write_record(path: Path, record: Mapping[str, Any] | Sequence[Any]) -> None:
+    """The record in place of the one before."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(temporary, path)
