@@ -21,6 +21,7 @@ from secateur.recover.replay import Replay
 from secateur.recover.segments import find_segments
 from secateur.recover.selection import _slopes
 from secateur.recover.shortcuts import Keeping, find_shortcuts
+from secateur.recover.tuning import fit_scales
 from secateur.spec import Plan
 from secateur.structure.capture import as_captured, capture_with_values, normalise_inputs
 
@@ -88,6 +89,40 @@ def test_a_layer_that_reads_too_little_stays_near_its_weights() -> None:
     start = torch.randn(2, 5, dtype=torch.float64)
     gram, cross = (x_DN @ x_DN.T)[None], (x_DN @ (start @ x_DN).T)[None]
     torch.testing.assert_close(fit(gram, cross, start, 1e-3, constant=True), start)
+
+
+@pytest.mark.parametrize("constant", [True, False])
+def test_factors_of_what_a_layer_reads_are_least_squares(*, constant: bool) -> None:
+    x_DN, start_RD, y_RN = torch.randn(6, 50).double(), torch.randn(3, 6).double(), torch.randn(3, 50).double()
+    ones = torch.ones(1, 50, dtype=torch.float64)
+    known = torch.cat([start_RD, torch.full((3, 1), 0.3, dtype=torch.float64)], 1)
+    read = torch.cat([x_DN, ones])
+    gram, cross = (read @ read.T / 50)[None], (read @ y_RN.T / 50)[None]
+    found = fit_scales(gram, cross, known, 1e-12, constant=constant)
+
+    design = (start_RD[:, None] * x_DN.T).flatten(0, 1)  # of every output and sample, what each factor multiplies
+    if constant:
+        design = torch.cat([design, torch.eye(3).double().repeat_interleave(50, 0)], 1)
+        solved = torch.linalg.lstsq(design, y_RN.flatten()).solution
+        expected = torch.cat([start_RD * solved[:6], solved[6:, None]], 1)
+    else:
+        solved = torch.linalg.lstsq(design, (y_RN - 0.3).flatten()).solution
+        expected = torch.cat([start_RD * solved, known[:, 6:]], 1)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_tuning_loses_less_than_the_cut_and_leaves_directions() -> None:
+    model, (x, *_) = Doubled().eval(), [batch[0][0] for batch in batches()]
+    results = {
+        stage: sc.prune(model, x, budget={"channels": 0.5}, recover=stage, criterion="l2", data=[x])
+        for stage in ("none", "tune")
+    }
+    none, tuned = (result.model.eval() for result in results.values())
+    with torch.no_grad():
+        assert (tuned(x) - model(x)).square().mean() < (none(x) - model(x)).square().mean()
+    before, after = (network.get_parameter("conv2.weight").detach() for network in (none, tuned))
+    ratios = (after / before).flatten(2).permute(1, 2, 0)  # of each column, the same for every output
+    torch.testing.assert_close(ratios, ratios[..., :1].expand_as(ratios), rtol=1e-3, atol=1e-3)
 
 
 def test_what_others_say_too_is_made_up_for_whole() -> None:
@@ -244,7 +279,7 @@ def test_prune_selects_and_heals_in_one_call() -> None:
     [
         ({"recover": "refit"}, "look at data"),
         ({"criterion": "second-order"}, "look at data"),
-        ({"recover": "prayer", "data": []}, "expected auto, none, fold, refit, joint, recalibrate"),
+        ({"recover": "prayer", "data": []}, "expected auto, none, fold, refit, joint, tune, recalibrate"),
         ({"recover": "refit", "data": []}, "no batch"),
     ],
     ids=["no data", "no data to score on", "unknown", "empty data"],

@@ -48,8 +48,8 @@ class PruneConfig:
     """How what is left makes up for what is gone; no training, labels are not read. Channels and their like: `refit`
     fits every layer to what it made before the cut, `joint` then fits layers together with those that read them;
     `none` leaves them alone, and `auto` is all of it where there is data. `fold` needs none: channels behind a
-    BatchNorm leave what they did to those that are like them. `recalibrate` only measures the statistics of
-    BatchNorms anew. Single weights: `second-order` chooses those that go
+    BatchNorm leave what they did to those that are like them. `tune` only gives a factor to each input of each layer,
+    `recalibrate` only measures the statistics of BatchNorms anew. Single weights: `second-order` chooses those that go
     together with new values for those that stay, in place of a criterion, the same as naming it as the criterion;
     otherwise they stay as they are."""
     latency: bool = False

@@ -11,6 +11,7 @@ from secateur.recover.folding import fold_
 from secateur.recover.joint import joint_refit_
 from secateur.recover.recalibration import recalibrate_
 from secateur.recover.refit import refit_
+from secateur.recover.tuning import fit_scales
 from secateur.score.gradients import Batch
 from secateur.spec import Plan, SecateurError
 from secateur.structure.capture import Inputs
@@ -19,19 +20,21 @@ FOLD = "fold"
 """The stage that needs no data."""
 RECALIBRATE = "recalibrate"
 """BatchNorm statistics and nothing else."""
+TUNE = "tune"
+"""A factor for each input of each layer."""
 STAGES = ("refit", "joint")
 """Layer by layer, and layers together with those that read them."""
 
 
 def stages_of(recover: str) -> Sequence[str]:
-    """The stages that a name means: all up to this one; `auto` is all, `none` is none, `fold` and `recalibrate`
-    are alone."""
+    """The stages that a name means: all up to this one; `auto` is all, `none` is none, `fold`, `recalibrate` and
+    `tune` are alone."""
     if recover == "none":
         return ()
-    if recover in (FOLD, RECALIBRATE):
+    if recover in (FOLD, RECALIBRATE, TUNE):
         return (recover,)
     if recover != "auto" and recover not in STAGES:
-        known = ", ".join(("auto", "none", FOLD, *STAGES, RECALIBRATE))
+        known = ", ".join(("auto", "none", FOLD, *STAGES, TUNE, RECALIBRATE))
         raise SecateurError(
             f"unknown recover {recover!r} of channels; expected {known} (second-order is for single weights)"
         )
@@ -57,6 +60,8 @@ def heal_(
             fold_(small, dense, plan, inputs)
         elif stage == RECALIBRATE:
             recalibrate_(small, data)
+        elif stage == TUNE:
+            refit_(small, dense, plan, list(data), generator, solver=fit_scales)
         else:
             heal = refit_ if stage == "refit" else joint_refit_
             heal(small, dense, plan, list(data), generator)

@@ -13,9 +13,10 @@ constant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,9 @@ from secateur.structure.program import Program
 
 DAMPING = 1e-3
 """Share of the mean of the diagonal of E[x x^T] with which a weight is pulled to where it was."""
+
+Solver = Callable[..., Tensor]
+"""Rows of a layer from its moments, as `fit` makes them."""
 
 
 @dataclass(frozen=True)
@@ -82,16 +86,17 @@ def refit_(
     generator: torch.Generator,
     *,
     damping: float = DAMPING,
+    solver: Solver | None = None,
 ) -> list[str]:
     """Fit the layers of the smaller network in place; returns the weights that were fitted, in their order.
 
-    plan: what the smaller network was cut by. data: calibration batches; labels are not read. Layers that no data
-    reaches, and weights that are no linear layer or convolution of their own, stay as they are. Raises ScoreError where
-    there is no batch.
+    plan: what the smaller network was cut by. data: calibration batches; labels are not read. solver: what solves for a
+    layer; `fit` where nothing is said. Layers that no data reaches, and weights that are no linear layer or convolution
+    of their own, stay as they are. Raises ScoreError where there is no batch.
     """
     first_batch(data)
     with eval_mode(small, dense):
-        return _refit_(small, dense, plan, data, generator, damping)
+        return _refit_(small, dense, plan, data, generator, partial(solver or fit, damping=damping))
 
 
 def _refit_(
@@ -100,7 +105,7 @@ def _refit_(
     plan: Plan,
     data: Sequence[Batch],
     generator: torch.Generator,
-    damping: float,
+    solver: Solver,
 ) -> list[str]:
     sides = [Side.of(model, data[0][0]) for model in (small, dense)]
     pairs = find_pairs(small, dense, plan, data[0][0])
@@ -115,12 +120,12 @@ def _refit_(
         for name in tracked(in_order([ours.forward for ours, _ in running]), "fitting layers", len(pairs)):
             there = [both for both in running if both[0].forward.name == name and both[1].go_to(name)]
             if there:
-                _fit_(pairs[name], there, generator, damping)
+                _fit_(pairs[name], there, generator, solver)
                 done.append(name)
     return done
 
 
-def _fit_(pair: Pair, running: Sequence[tuple[Running, Running]], generator: torch.Generator, damping: float) -> None:
+def _fit_(pair: Pair, running: Sequence[tuple[Running, Running]], generator: torch.Generator, solver: Solver) -> None:
     small = pair.small
     gram_GDD = cross_GDO = None
     count = 0
@@ -140,7 +145,7 @@ def _fit_(pair: Pair, running: Sequence[tuple[Running, Running]], generator: tor
         count += x_GDn.shape[2]
     assert gram_GDD is not None and cross_GDO is not None
     start_RD = small.values().double()
-    fitted = fit(gram_GDD / count, cross_GDO / count, start_RD, damping, constant=small.constant is not None)
+    fitted = solver(gram_GDD / count, cross_GDO / count, start_RD, constant=small.constant is not None)
     if bool(fitted.isfinite().all()):
         small.write_(running[0][0].side.model, fitted.float())
 

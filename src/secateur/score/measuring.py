@@ -22,7 +22,8 @@ from secateur.structure.following import Following
 from secateur.structure.weights import weights_read
 
 ACTIVATIONS = frozenset({"moments", "pooled"})
-GRADIENTS = frozenset({"taylor", "fisher", "mean-gradient", "batch-taylor"})
+GATES = frozenset({"taylor", "mask-fisher"})
+GRADIENTS = GATES | {"fisher", "mean-gradient", "batch-taylor"}
 
 
 def measure(
@@ -155,7 +156,7 @@ def _differentiate(
     }
     if "batch-taylor" in needs:
         _add_batch(model, weights, inputs, labels, found)
-    if needs & {"taylor", "fisher", "mean-gradient"}:
+    if needs & (GRADIENTS - {"batch-taylor"}):
         for part, own_labels in chunks(inputs, labels):
             gradients = gradients_per_sample(model, weights, part, own_labels)
             _add_samples(gradients, weights, structure, axes, needs, found)
@@ -171,11 +172,15 @@ def _add_samples(
 ) -> None:
     count = next(iter(gradients.values())).shape[0]
     found.add("gradients#", torch.tensor(float(count)))
-    if "taylor" in needs:
-        for axis in axes:
-            gates = _gates(gradients, weights, structure, axis)
-            if gates is not None:
-                found.add(f"taylor/{axis.name}", (gates**2).sum(0))
+    for axis in axes if needs & GATES else ():
+        gates = _gates(gradients, weights, structure, axis)
+        if gates is None:
+            continue
+        if "taylor" in needs:
+            found.add(f"taylor/{axis.name}", (gates**2).sum(0))
+        if "mask-fisher" in needs:
+            rows = gates.flatten(1)
+            found.add(f"mask-fisher/{axis.name}", rows.T @ rows)
     for name, gradient in gradients.items():
         if "fisher" in needs:
             found.add(f"fisher/{name}", (gradient**2).sum(0))

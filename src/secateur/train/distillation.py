@@ -141,14 +141,14 @@ def _watch(model: nn.Module, names: Sequence[str], seen: dict[str, Tensor], whos
     def keep(name: str, always: bool) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if always or torch.is_grad_enabled():  # an evaluation in between leaves nothing behind
-                seen[name] = first_tensor(output)
+                seen[name] = feature_of(output)
 
         return hook
 
     return [modules[name].register_forward_hook(keep(name, whose == "teacher")) for name in names]
 
 
-def first_tensor(output: Any) -> Tensor:
+def feature_of(output: Any) -> Tensor:
     """The output of a module, or the first of several; raises ModelError where that is no tensor."""
     found = output[0] if isinstance(output, list | tuple) and output else output
     if not isinstance(found, Tensor):

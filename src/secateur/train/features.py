@@ -12,7 +12,7 @@ from secateur.spec import ModelError
 from secateur.structure import trace
 from secateur.structure.capture import attached, call_model, normalise_inputs
 from secateur.structure.modes import eval_mode
-from secateur.train.distillation import Pair, first_tensor
+from secateur.train.distillation import Pair, feature_of
 
 
 def block_features(student: nn.Module, teacher: nn.Module, example_inputs: Any) -> tuple[Pair, ...]:
@@ -50,7 +50,7 @@ def _shapes(model: nn.Module, example_inputs: Any) -> dict[str, tuple[int, ...]]
     def note(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor | list | tuple):
-                shapes[name] = tuple(first_tensor(output).shape)
+                shapes[name] = tuple(feature_of(output).shape)
 
         return hook
 

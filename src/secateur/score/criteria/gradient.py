@@ -9,6 +9,9 @@ import torch
 from secateur.score.question import Question
 from secateur.score.registry import CRITERIA, needs
 
+TIE = 1e-9
+"""By how much of it a cost is above the one before it, so that the order stays."""
+
 
 @CRITERIA.register("taylor", "squared first-order change of the loss when the index goes, averaged over samples")
 @needs("taylor")
@@ -18,6 +21,35 @@ def taylor(question: Question) -> dict[str, torch.Tensor]:
     index."""
     count = question.statistics.count("gradients")
     return {axis: total / count for axis, total in question.statistics.of("taylor").items()}
+
+
+@CRITERIA.register("fisher-masks", "what the loss gains when the index goes after those that it can miss more easily")
+@needs("mask-fisher")
+def fisher_masks(question: Question) -> dict[str, torch.Tensor]:
+    """A Fast Post-Training Pruning Framework for Transformers, 2022, eq. 8 and 10: half the quadratic form of the
+    empirical Fisher matrix of masks, block-diagonal over axes. Instead of rearranging what the diagonal has chosen,
+    indices go one by one, each time the one that costs least beside those that are gone. A cost is at least that of
+    the index before."""
+    count = question.statistics.count("gradients")
+    scores: dict[str, torch.Tensor] = {}
+    for name, total in question.statistics.of("mask-fisher").items():
+        axis, costs = question.structure.axis[name], _costs_in_turn(total / count)
+        scores[name] = costs if axis.within is None else costs.reshape(-1, axis.size)
+    return scores
+
+
+def _costs_in_turn(fisher_KK: torch.Tensor) -> torch.Tensor:
+    """What each index costs when it goes, `(K,)`; never falling in the order in which they go."""
+    next_K = fisher_KK.diagonal() / 2
+    costs_K = torch.empty_like(next_K)
+    left = torch.ones_like(next_K, dtype=torch.bool)
+    most = next_K.new_zeros(())
+    for _ in range(len(next_K)):
+        going = int(next_K.where(left, torch.inf).argmin())
+        most = torch.maximum(most * (1 + TIE), next_K[going])
+        costs_K[going], left[going] = most, False
+        next_K = next_K + fisher_KK[going]
+    return costs_K
 
 
 @CRITERIA.register(

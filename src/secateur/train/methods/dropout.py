@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,15 +41,16 @@ def by_rank(rate: float = 0.25) -> Odds:
     return odds
 
 
-class _Dropout:
+class _Dropout(ABC):
     """What is dropped is drawn anew for every forward in train mode, with torch's global generator."""
 
     def __init__(self, model: nn.Module, ramp: int) -> None:
         self._done, self._ramp = 0, ramp
         self._reading = Reading(model, lambda training: self._factors() if training else {})
 
+    @abstractmethod
     def _factors(self) -> Mapping[str, Tensor]:
-        raise NotImplementedError
+        """By weight, what its entries are multiplied with."""
 
     @property
     def strength(self) -> float:

@@ -5,6 +5,7 @@ Options are those of the classes, but for times, which are shares of the run's s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -123,7 +124,7 @@ def _demand_times(start: float, end: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Schedule(ABC):
     """Zeros that become more from `start` to `end`, two shares of the run's steps."""
 
     start: float = 0.0
@@ -133,8 +134,9 @@ class Schedule:
     curve: ClassVar[Curve] = staticmethod(cubic)
     soft: ClassVar[bool] = False
 
+    @abstractmethod
     def target(self, run: Run) -> Weights | Channels:
-        raise NotImplementedError
+        """What gets the zeros."""
 
     def make(self, run: Run) -> Made:
         _demand_times(self.start, self.end)
