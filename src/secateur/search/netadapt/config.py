@@ -1,0 +1,66 @@
+"""How a search goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from secateur.spec import BudgetError
+from secateur.structure.selectors import Selector
+from secateur.train import TrainConfig
+
+
+def _short_training() -> TrainConfig:
+    return TrainConfig(learning_rate=0.01, schedule="cosine", batch_size=128)
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """How a search goes; every field is an option of the command line too."""
+
+    criterion: str = "l2"
+    """What goes first within a block of the network: an axis, or axes that are tied."""
+    block_ratio: float = 0.1
+    """Share of the network's cost that an iteration takes from a single block."""
+    decay: float = 1.0
+    """Factor of that from one iteration to the next."""
+    round_to: int | str = 1
+    """Kept counts are multiples of this while searching."""
+    final_round_to: int | str = 1
+    """All kept counts become multiples of this after the search."""
+    min_keep: int = 1
+    ignore: Sequence[Selector] = ()
+    targets: Sequence[Selector] = ()
+    granularity: str | Sequence[str] = ()
+    recover: str = "refit"
+    """Healing of each candidate, without training, before it is judged or trained."""
+    calibration: int = 256
+    """Training images that healing and criteria look at."""
+    held_out: float = 0.1
+    """Share of the training images that judge; none of them is trained on, or looked at."""
+    short_steps: int = 50
+    """Training of a candidate that is in the race to the end."""
+    exhaustive: bool = False
+    """Train every candidate to the end. Otherwise half of them leave the race after the healing, and half of the rest
+    after half of the steps."""
+    short_training: TrainConfig = field(default_factory=_short_training)
+    teacher: float = 0.0
+    """Weight of the dense network's answers in every training, 0..1; the labels' is the rest."""
+    long_epochs: int = 0
+    """Training of the result."""
+    long_training: TrainConfig = field(default_factory=TrainConfig)
+    keep_scores: bool = False
+    """Score once, at the start, and go on with the scores of what is left; otherwise in every iteration anew."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("block_ratio", "held_out"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise BudgetError(f"{name}={value}: expected a share above 0 and below 1")
+        if not 0 < self.decay <= 1:
+            raise BudgetError(f"decay={self.decay}: expected a factor above 0 and at most 1")
+        if self.short_steps < 0 or self.long_epochs < 0 or self.calibration < 1:
+            raise BudgetError("short_steps and long_epochs must be at least 0, calibration at least 1")
+        if not 0 <= self.teacher <= 1:
+            raise BudgetError(f"teacher={self.teacher}: expected a weight in 0..1")

@@ -1,0 +1,131 @@
+"""What an iteration tries: for each block of the network the least cut by which it alone saves what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from secateur.allocate.fit import Cost, Fit
+from secateur.allocate.knobs import Knob, Limits, make_knobs
+from secateur.allocate.merge import chosen
+from secateur.allocate.rounding import multiple_of
+from secateur.cost import LatencyModel
+from secateur.spec import UNITS, Budget, BudgetError, Plan, Scores, Structure
+from secateur.spec.budget import LATENCY_MS
+from secateur.spec.plan import Indices
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A cost of the network, the dense one's, and what it is to become."""
+
+    unit: str
+    """Of an absolute budget."""
+    dense: float
+    limit: float
+
+    @property
+    def cost(self) -> str:
+        return UNITS[self.unit].cost
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A cut of one block."""
+
+    block: str
+    """The axis, the first of those that are tied."""
+    before: int
+    after: int
+    plan: Plan
+
+
+_ABSOLUTE = {"params": "param_count", "macs": "mac_count", "activations": "activation_bytes", "latency": LATENCY_MS}
+
+
+def goals_of(budgets: Sequence[Budget], structure: Structure, latency: Cost | None) -> tuple[Goal, ...]:
+    """The budgets in absolute numbers.
+
+    Raises BudgetError for a unit that a search cannot go down in.
+    """
+    goals: list[Goal] = []
+    for budget in budgets:
+        if budget.unit not in (*_ABSOLUTE, *_ABSOLUTE.values(), "size_bytes"):
+            raise BudgetError(
+                f"budget {budget.unit}: a search goes down in {', '.join((*_ABSOLUTE, *_ABSOLUTE.values()))} or "
+                "size_bytes"
+            )
+        ceiling = Fit(structure, [], [budget], latency=latency).ceilings[0]
+        goals.append(Goal(_ABSOLUTE.get(budget.unit, budget.unit), ceiling.full, ceiling.limit))
+    return tuple(goals)
+
+
+def costs_now(goals: Sequence[Goal], structure: Structure, latency: Cost | None) -> list[float]:
+    """What the network costs now, in the unit of each goal."""
+    return [Fit(structure, [], [Budget(goal.unit, 1)], latency=latency).ceilings[0].full for goal in goals]
+
+
+def exceeded(goals: Sequence[Goal], costs: Sequence[float]) -> list[int]:
+    """Numbers of the goals that are not reached."""
+    return [number for number, (goal, cost) in enumerate(zip(goals, costs, strict=True)) if cost > goal.limit]
+
+
+def proposals(
+    structure: Structure,
+    scores: Scores,
+    goals: Sequence[Goal],
+    share: float,
+    limits: Limits,
+    latency: LatencyModel | None = None,
+) -> list[Proposal]:
+    """The cuts of single blocks that save `share` of the dense network's cost, or what is left to save.
+
+    NetAdapt (ECCV 2018), algorithm 1. Where no block alone saves as much, each is cut as far as it goes; then those
+    that save most are the longest steps there are. Raises BudgetError where nothing can be cut any more.
+    """
+    knobs = make_knobs(structure, scores, limits, latency)
+    costs = costs_now(goals, structure, latency)
+    wanted = [
+        Budget(goals[number].unit, max(goals[number].limit, costs[number] - share * goals[number].dense))
+        for number in exceeded(goals, costs)
+    ]
+    fit = Fit(structure, knobs, wanted, latency=latency)
+    full = [len(knob.levels) - 1 for knob in knobs]
+    steps = {number: _least_cut(fit, full, number) for number in range(len(knobs))}
+    alone = {number: step for number, step in steps.items() if step is not None}
+    if not alone:
+        alone = {number: 0 for number in range(len(knobs)) if full[number] and fit.saved(full, number, 0) > 0}
+    if not alone:
+        left = ", ".join(f"{goal.unit} {cost:.4g} of {goal.limit:.4g}" for goal, cost in zip(goals, costs, strict=True))
+        raise BudgetError(f"no block can be cut any further, and the budget is not met: {left}; ask for less")
+    return [_proposal(knobs[number], step, structure, scores) for number, step in alone.items()]
+
+
+def multiples(structure: Structure, scores: Scores, limits: Limits) -> Plan | None:
+    """Every block cut to the next multiple of `limits.round_to`; None where all are such already. Blocks for which no
+    multiple is large enough stay as they are."""
+    multiple = multiple_of(limits.round_to)
+    kept: dict[str, Indices] = {}
+    for knob in make_knobs(structure, scores, limits):
+        if len(knob.levels) > 1 and any(size % multiple for size in knob.sizes(knob.full).values()):
+            kept |= _kept(knob, len(knob.levels) - 2, scores)
+    return Plan(structure, kept) if kept else None
+
+
+def _least_cut(fit: Fit, full: Sequence[int], number: int) -> int | None:
+    """The highest step of this knob at which all is saved that is to be, with all others at their full level."""
+    for step in range(full[number] - 1, -1, -1):
+        if fit.holds([*full[:number], step, *full[number + 1 :]]):
+            return step
+    return None
+
+
+def _proposal(knob: Knob, step: int, structure: Structure, scores: Scores) -> Proposal:
+    (axis, multiple), *_ = knob.axes
+    return Proposal(
+        axis, multiple * knob.full, multiple * int(knob.levels[step]), Plan(structure, _kept(knob, step, scores))
+    )
+
+
+def _kept(knob: Knob, step: int, scores: Scores) -> dict[str, Indices]:
+    return {axis: chosen(scores, axis, size, "score") for axis, size in knob.sizes(int(knob.levels[step])).items()}

@@ -1,0 +1,76 @@
+"""Workers of a Ray cluster: many machines, and parts of GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from secateur.search.workers.tasks import Failure, Task, carried_out
+from secateur.spec import MissingExtraError
+
+ATTEMPTS = 3
+"""Machines or processes that may die of a task before it counts as failed."""
+
+
+class RayCluster:
+    """The running cluster that RAY_ADDRESS names, or one that is started on this machine."""
+
+    def __init__(self, threads: int, on_each_gpu: int = 1) -> None:
+        """threads: of the CPU, of each candidate. on_each_gpu: candidates that share a GPU, where the cluster has some.
+
+        Raises MissingExtraError without Ray.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise MissingExtraError("workers on Ray need the extra `search`: pip install 'secateur[search]'") from error
+        self._ray = ray
+        self._started = not ray.is_initialized()
+        if self._started:
+            ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        gpus = 1 / on_each_gpu if ray.cluster_resources().get("GPU") else 0
+        self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_carried_out)
+        self._threads = threads
+        self._shared: dict[str, Any] = {}
+        """By name, the object in Ray's store, which is sent once to each machine."""
+
+    def share(self, name: str, value: Any) -> None:
+        self._shared[name] = self._ray.put(value)
+
+    def results(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
+        names, values = list(self._shared), list(self._shared.values())
+        deaths = dict.fromkeys(range(len(tasks)), 0)
+
+        def ask(number: int) -> Any:
+            return self._remote.remote(tasks[number], self._threads, names, *values)
+
+        under_way = {ask(number): number for number in range(len(tasks))}
+        while under_way:
+            done, _ = self._ray.wait(list(under_way))
+            number = under_way.pop(done[0])
+            try:
+                yield number, self._ray.get(done[0])
+            except self._ray.exceptions.RayError as error:
+                deaths[number] += 1
+                if deaths[number] < ATTEMPTS:
+                    under_way[ask(number)] = number
+                else:
+                    yield number, Failure(f"it was lost {ATTEMPTS} times: {_first_line(error)}")
+
+    def close(self) -> None:
+        self._shared.clear()
+        if self._started:
+            self._ray.shutdown()
+
+
+def _carried_out(task: Task, threads: int, names: Sequence[str], *values: Any) -> Any:
+    """On a worker; Ray has shown it its GPUs, and put in the values."""
+    torch.set_num_threads(threads)
+    shared: Mapping[str, Any] = dict(zip(names, values, strict=True))
+    return carried_out(task, shared, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
