@@ -285,7 +285,7 @@ def test_a_table_with_a_split_keeps_it(pictures: Path) -> None:
         (["path,label", f"{'a' * 300},cat"], "line 2, column path: .* is no path"),
         (["path,label", f"{'a' * 200_000},cat"], "line 2: field larger than field limit"),
         (["path,label", '"cat/0.png,cat'], "unexpected end of data"),
-        (["path,label", "cat/0.png,cat", "cat/1.png,cat", "dog/0.png,dog"], "class 'dog' has 1 row, needs at least 2"),
+        (["path,label", "cat/0.png,cat", "cat/1.png,cat", "dog/0.png,dog"], "line 4, .*class 'dog' has this row alone"),
         (["path,label,split", "cat/0.png,cat,train", "cat/1.png,cat,dev"], "line 3, column split: got 'dev'"),
         (["path,label,split", "cat/0.png,cat,"], "line 2, column split: got ''"),
         (["path,label,split", "cat/0.png,cat,test"], "no row has the split train"),

@@ -55,7 +55,7 @@ def open_csv(request: Request) -> ImageSet:
     table = _table(request)
     rows = _rows(table)
     classes = _classes(rows, table)
-    parts = (_as_told if rows[0].split else _drawn)(rows, classes, table)
+    parts = _as_told(rows, classes, table) if rows[0].split else _drawn(rows, classes)
     entries = [
         Entry(row.path, classes[row.label], f"{row.where}, column path: {row.path}") for row in parts[request.split]
     ]
@@ -164,11 +164,15 @@ def _as_told(rows: Sequence[Row], classes: Mapping[str, int], table: Path) -> di
     return parts
 
 
-def _drawn(rows: Sequence[Row], classes: Mapping[str, int], table: Path) -> dict[str, list[Row]]:
+def _drawn(rows: Sequence[Row], classes: Mapping[str, int]) -> dict[str, list[Row]]:
     """The rows of each split where the table says nothing."""
-    name, count = min(Counter(row.label for row in rows).items(), key=lambda item: item[1])
-    if count < 2:
-        raise DataError(f"{table}: class {name!r} has {count} row, needs at least 2; add some, or remove the class")
+    counts = Counter(row.label for row in rows)
+    rarest = min(rows, key=lambda row: counts[row.label])
+    if counts[rarest.label] < 2:
+        raise DataError(
+            f"{rarest.where}, column label: class {rarest.label!r} has this row alone, needs at least 2; add some, or "
+            "remove the class"
+        )
     labels = np.array([classes[row.label] for row in rows])
     return {split: [rows[i] for i in stratified(labels, split)] for split in get_args(Split)}
 
