@@ -38,7 +38,7 @@ def image_set(count: int = 10, shape: tuple[int, int, int] = (1, 4, 4), **option
 
 
 def test_sources_have_a_line_each() -> None:
-    assert [name for name, _ in list_data()] == ["cifar10", "cifar100", "digits", "folder", "mnist", "text"]
+    assert [name for name, _ in list_data()] == ["cifar10", "cifar100", "csv", "digits", "folder", "mnist", "text"]
     assert all(description for _, description in list_data())
 
 
@@ -238,6 +238,87 @@ def test_coloured_files_for_a_grey_model_are_refused(pictures: Path) -> None:
         open_data(f"folder:{pictures}", "train", input_shape=(1, 4, 6))
 
 
+def table(folder: Path, *lines: str, name: str = "data.csv") -> Path:
+    """A table of these lines beside its images."""
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return folder / name
+
+
+def test_a_table_without_a_split_is_read_as_a_folder_is(pictures: Path) -> None:
+    """The same rows in the same order: the same images, labels and split."""
+    rows = [f"{name}/{i}.png,{name}" for name, count in (("cat", 10), ("dog", 5)) for i in range(count)]
+    file = table(pictures, "\ufeff Path ,LABEL", *rows[:7], "", ",", *rows[7:])
+    for split in ("train", "test"):
+        by_table, by_folder = open_data(f"csv:{file}", split), open_data(f"folder:{pictures}", split)
+        assert torch.equal(by_table.images, by_folder.images)
+        assert torch.equal(by_table.labels, by_folder.labels)
+        assert by_table.classes == by_folder.classes
+    few = [open_data(f"{source}:{pictures}", "train", limit=3, seed=4).images for source in ("csv", "folder")]
+    assert torch.equal(*few)
+
+
+def test_a_table_with_a_split_keeps_it(pictures: Path) -> None:
+    rows = ["dog/0.png,10,train,x", "cat/1.png,2,Train,x", "dog/2.png,10,test,x", '"cat/3.png",2,test,"x, y"']
+    file = table(pictures, "path,label,split,note", *rows, "cat/4.png,7,val,x", "cat/5.png,7,valid,x")
+    train, test = open_data(f"csv:{file}", "train"), open_data(f"csv:{file}", "test")
+    assert train.classes == test.classes == ("2", "10")
+    assert train.labels.tolist() == [1, 0]
+    assert [tuple(image[:, 0, 0].tolist()) for image in test.images] == [(0, 2, 0), (3, 0, 0)]
+    assert train.name.endswith("(train; rows left out: 1 of val and 1 of valid)")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], r"data\.csv: no column 'path', found nothing"),
+        (["path,label"], "no rows below the first line"),
+        (["path,name", "cat/0.png,cat"], "line 1: no column 'label', found path, name"),
+        (["path,label,Label", "cat/0.png,cat,dog"], "line 1: 2 columns 'label'"),
+        (["path,label", "cat/0.png,cat", "cat/1.png"], "line 3: 1 columns, the first line has 2"),
+        (["path,label", "cat/0.png, "], "line 2, column label: empty"),
+        (["path,label", "cat/0.png,cat", "cat/99.png,cat"], "line 3, column path: no file 'cat/99.png'"),
+        (["path,label", "../secret.png,cat"], r"line 2, column path: '\.\./secret\.png' leads out of"),
+        (["path,label", "{outside}/secret.png,cat"], "line 2, column path: .* leads out of"),
+        (["path,label", "link.png,cat"], "line 2, column path: 'link.png' leads out of"),
+        (["path,label", "circle.png,cat"], "line 2, column path: "),
+        (["path,label", "a\0b,cat"], "line 2"),
+        (["path,label", f"{'a' * 300},cat"], "line 2, column path: .* is no path"),
+        (["path,label", f"{'a' * 200_000},cat"], "line 2: field larger than field limit"),
+        (["path,label", '"cat/0.png,cat'], "unexpected end of data"),
+        (["path,label", "cat/0.png,cat", "cat/1.png,cat", "dog/0.png,dog"], "line 4, .*class 'dog' has this row alone"),
+        (["path,label,split", "cat/0.png,cat,train", "cat/1.png,cat,dev"], "line 3, column split: got 'dev'"),
+        (["path,label,split", "cat/0.png,cat,"], "line 2, column split: got ''"),
+        (["path,label,split", "cat/0.png,cat,test"], "no row has the split train"),
+        (["path,label,split", "cat/0.png,cat,train", "dog/0.png,dog,test"], "line 3, column label: class 'dog'"),
+        (["path,label,split", "cat/0.png,cat,train", "cat/1.png,cat,val"], "class 'cat' has no test row; .*1 of val"),
+        (["path,label", "cat/0.png,cat", "broken.png,cat"], "line 3, column path: .*broken.png: not a readable image"),
+    ],
+)
+def test_unusable_tables_name_line_and_column(lines: list[str], message: str, pictures: Path) -> None:
+    picture(pictures.parent / "secret.png")
+    (pictures / "link.png").symlink_to(pictures.parent / "secret.png")
+    (pictures / "circle.png").symlink_to(pictures / "circle.png")
+    (pictures / "broken.png").write_bytes(b"no image")
+    file = table(pictures, *(line.replace("{outside}", str(pictures.parent)) for line in lines))
+    with pytest.raises(DataError, match=message) as caught:
+        for split in ("train", "test"):
+            open_data(f"csv:{file}", split)
+    assert str(file) in str(caught.value)
+
+
+def test_unusable_table_files_are_refused(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="no file given"):
+        open_data("csv", "train")
+    with pytest.raises(DataError, match=r"data\.csv: no such file"):
+        open_data(f"csv:{pictures}", "train")
+    (pictures / "data.csv").write_bytes(b"path,label\ncat/0.png,k\xe4tzchen\n")
+    with pytest.raises(DataError, match=r"data\.csv is not UTF-8 \(byte 22, in line 2, is 0xe4\)"):
+        open_data(f"csv:{pictures}", "train")
+    monkeypatch.setattr("secateur.data.table.MAX_TABLE_BYTES", 20)
+    with pytest.raises(DataError, match="more than 20; give a part"):
+        open_data(f"csv:{pictures}", "train")
+
+
 def archive(path: Path, *, classes: int = 10, count: int = 2) -> Path:
     root = path.parent / "images"
     for split in ("train", "test"):
@@ -302,7 +383,7 @@ def test_text_is_cut_into_sequences_of_two_splits(tmp_path: Path) -> None:
     [
         (None, 4, "no such file or folder"),
         (b"", 4, "no text there"),
-        (b"abc\xff", 4, r"text is not UTF-8 \(byte 3 is 0xff\)"),
+        (b"abc\xff", 4, r"text is not UTF-8 \(byte 3, in line 1, is 0xff\)"),
         (b"1234567", 4, "7 tokens, needs 8"),
         (b"1234567", 1, "at least 2"),
     ],

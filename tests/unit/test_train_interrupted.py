@@ -28,7 +28,15 @@ from secateur.train import TrainConfig, fit
 FILE = "checkpoint.safetensors"
 QUICK = TrainConfig(epochs=4, batch_size=64, learning_rate=0.02)
 EVERYTHING = replace(
-    QUICK, augment=True, mixup=0.2, label_smoothing=0.1, ema=0.9, accumulate=2, precision="fp16", early_stopping=3
+    QUICK,
+    augment=True,
+    mixup=0.2,
+    label_smoothing=0.1,
+    class_weights="balanced",
+    ema=0.9,
+    accumulate=2,
+    precision="fp16",
+    early_stopping=3,
 )
 
 

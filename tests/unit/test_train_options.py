@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from secateur.data import ImageSet, open_data
 from secateur.spec import DataError, SecateurError
-from secateur.train import TrainConfig, evaluate, fit
+from secateur.train import Distillation, TrainConfig, evaluate, fit
 from secateur.train.batches import Batches
 from secateur.train.schedule import rate
 
@@ -78,6 +78,47 @@ def test_images_and_labels_are_mixed_in_pairs(digits: ImageSet) -> None:
     model, expected = network(), by_hand(network(), digits, loss)[-1]
     fit(model, digits, config=replace(QUICK, mixup=0.4))
     assert_same(model, expected)
+
+
+@pytest.fixture(scope="module")
+def uneven(digits: ImageSet) -> ImageSet:
+    """320 images, of digit d about d + 1 times as many as of 0."""
+    order = torch.multinomial((digits.labels + 1).double(), 320, True, generator=torch.Generator().manual_seed(0))
+    return replace(digits, images=digits.images[order], labels=digits.labels[order])
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_classes_weigh_alike_with_all_that_labels_go_through(parts: int, uneven: ImageSet) -> None:
+    """Smoothed and mixed labels weigh what their classes weigh; the teacher's answers do not."""
+    generator, teacher = np.random.default_rng(0), network(with_norm=True).eval()
+    weights = 320 / (10 * torch.tensor([(uneven.labels == digit).sum() for digit in range(10)]))
+    assert weights.max() > 3 * weights.min()
+
+    def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        share = generator.beta(0.4, 0.4)
+        order = torch.from_numpy(generator.permutation(64))
+        x = share * x + (1 - share) * x[order]
+        target = 0.9 * (share * F.one_hot(y, 10) + (1 - share) * F.one_hot(y[order], 10)) + 0.1 / 10
+        on_labels = -(weights * target * model(x).log_softmax(1)).sum(1).mean()
+        told, said = (teacher(x) / 2).softmax(1).detach(), (model(x) / 2).log_softmax(1)
+        return 0.7 * on_labels + 0.3 * 4 * (told * (told.log() - said)).sum(1).mean()
+
+    model, expected = network(), by_hand(network(), uneven, loss)[-1]
+    config = replace(QUICK, class_weights="balanced", mixup=0.4, label_smoothing=0.1, accumulate=parts)
+    fit(model, uneven, config=config, distillation=Distillation(model, teacher, alpha=0.3, temperature=2))
+    assert_same(model, expected)
+
+
+def test_weights_of_classes_need_labels_that_can_be_counted(digits: ImageSet) -> None:
+    config, model = replace(QUICK, class_weights="balanced"), network()
+    with pytest.raises(SecateurError, match="a loader does not tell its own"):
+        fit(model, batches_of(digits), config=config)
+    with pytest.raises(SecateurError, match="a teacher alone reads none"):
+        fit(model, digits, config=config, distillation=Distillation(model, network(), alpha=1))
+    with pytest.raises(DataError, match="class 'ten' has no training image"):
+        fit(model, replace(digits, classes=(*digits.classes, "ten")), config=config)
+    with pytest.raises(SecateurError, match="the model gives 12 scores per image, the data has 10 classes"):
+        fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 12)), digits, config=config)
 
 
 def cross_entropy(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -173,6 +214,7 @@ def test_a_step_schedule_falls_to_a_tenth_twice() -> None:
         ({"mixup": float("nan")}, "mixup=nan"),
         ({"accumulate": 0}, "accumulate=0"),
         ({"early_stopping": 0}, "early_stopping=0"),
+        ({"class_weights": "even"}, "class_weights='even': expected none or balanced"),
         ({"precision": "fp8"}, "precision='fp8': expected fp32 or bf16 or fp16"),
     ],
 )

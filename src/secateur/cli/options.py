@@ -30,8 +30,8 @@ class ModelOptions(Common):
         str | None,
         Argument(
             metavar="MODEL",
-            help="A built-in name (secateur list models), torchvision:NAME, timm:NAME, hf:DIR, package.module:factory, "
-            "or a folder that Secateur saved.",
+            help="A built-in name (secateur list models), torchvision:NAME, timm:NAME, hf:DIR, nas:SEED, "
+            "package.module:factory, or a folder that Secateur saved.",
         ),
     ] = None
     factory: Annotated[
@@ -48,7 +48,9 @@ class DataOptions(Common):
 
     data: Annotated[
         str | None,
-        Option(metavar="SPEC", help="Images: digits, mnist, cifar10, folder:DIR, ...; for language models text:PATH."),
+        Option(
+            metavar="SPEC", help="Images: digits, cifar10, folder:DIR, csv:FILE, ...; for language models text:PATH."
+        ),
     ] = None
     limit: Annotated[
         int | None, Option(help="Read at most so many images (sequences of text) of a split, drawn with --seed.")
@@ -172,6 +174,9 @@ class TrainingOptions(ModelOptions, DataOptions, OutOptions, TeacherOptions):
         int | None, Option(metavar="PIXELS", help="By how much --augment shifts at most; an eighth of the image.")
     ] = None
     label_smoothing: Annotated[float, Option(help="Share of each label that is spread over all classes.")] = 0.0
+    class_weights: Annotated[
+        str, Option(help="balanced: classes weigh alike in the loss, however many images each has; or none.")
+    ] = "none"
     mixup: Annotated[float, Option(help="Mix images in pairs by Beta(MIXUP, MIXUP); 0 for none.")] = 0.0
     ema: Annotated[float, Option(help="Decay of a moving average of the weights, which is saved; 0 for none.")] = 0.0
     precision: Annotated[str, Option(help="Of forward and backward: fp32, bf16 or fp16.")] = "fp32"

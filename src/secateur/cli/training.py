@@ -117,6 +117,7 @@ def _config(options: TrainingOptions, device: str) -> TrainConfig:
         max_steps=options.max_steps,
         device=device,
         label_smoothing=options.label_smoothing,
+        class_weights=options.class_weights,  # type: ignore[arg-type]
         mixup=options.mixup,
         ema=options.ema,
         precision=options.precision,  # type: ignore[arg-type]

@@ -1,11 +1,11 @@
-"""Labelled images by name: digits, MNIST, CIFAR, or a folder of the user's own; and text for language models."""
+"""Labelled images by name: digits, MNIST, CIFAR, or images of the user's own; and text for language models."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from secateur.data import cifar, digits, folder, mnist
+from secateur.data import cifar, digits, folder, mnist, table
 from secateur.data.images import ImageSet, Shape
 from secateur.data.source import DATA, Reader, Request, Split
 from secateur.data.text import TextSet, open_text
@@ -26,6 +26,7 @@ __all__ = [
     "mnist",
     "open_data",
     "open_text",
+    "table",
 ]
 
 
@@ -34,8 +35,9 @@ def open_data(
 ) -> ImageSet:
     """One split of a data set.
 
-    `spec` is `digits`, `mnist[:FILE]`, `cifar10[:PATH]`, `cifar100[:PATH]` or `folder:DIR`. The batches have
-    `input_shape` (channels, height, width), by default the images' own. At most `limit` images are drawn with `seed`.
+    `spec` is `digits`, `mnist[:FILE]`, `cifar10[:PATH]`, `cifar100[:PATH]`, `folder:DIR` or `csv:FILE`. The
+    batches have `input_shape` (channels, height, width), by default the images' own. At most `limit` images are drawn
+    with `seed`.
     Raises DataError for what is missing, broken or does not fit, MissingExtraError where a library is missing.
     """
     if split not in ("train", "test"):

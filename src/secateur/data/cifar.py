@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from secateur.data.archive import read_archive
-from secateur.data.folder import MEAN, STD, read_folder
+from secateur.data.files import MEAN, STD
+from secateur.data.folder import read_folder
 from secateur.data.images import ImageSet
 from secateur.data.npz import read_split
 from secateur.data.source import DATA, Request

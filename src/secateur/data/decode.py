@@ -1,4 +1,4 @@
-"""Encoded images (JPEG, PNG, ...) to bytes."""
+"""Encoded images (JPEG, PNG, ...) to bytes, and files of text to text."""
 
 from __future__ import annotations
 
@@ -44,3 +44,16 @@ def _check(image: Any, mode: str | None, where: str) -> None:
 
 def _own_mode(image: Any) -> str:
     return "L" if image.mode in ("1", "L", "LA", "I", "I;16", "F") else "RGB"
+
+
+def read_utf8(file: Path) -> str:
+    """The text of a file; raises DataError naming the place that is not UTF-8."""
+    try:
+        return file.read_bytes().decode()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}; give text that can be") from error
+    except UnicodeDecodeError as error:
+        line, byte = error.object[: error.start].count(b"\n") + 1, error.object[error.start]
+        raise DataError(
+            f"{file} is not UTF-8 (byte {error.start}, in line {line}, is {byte:#04x}); convert it, or leave it out"
+        ) from error

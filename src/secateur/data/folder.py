@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from secateur.data.decode import decoded
-from secateur.data.images import ImageSet, drawn
-from secateur.data.limits import check_bytes
+from secateur.data.files import Entry, read_files
+from secateur.data.images import ImageSet
 from secateur.data.source import DATA, Request, Split
 from secateur.data.split import stratified
 from secateur.spec import DataError
-
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-
-Entry = tuple[Path, int]
-"""File and label."""
 
 
 @DATA.register(
@@ -34,32 +25,8 @@ def open_folder(request: Request) -> ImageSet:
 
 def read_folder(request: Request) -> ImageSet:
     """As `open_folder`, for any source whose path is such a folder."""
-    root = request.locate()
-    entries, classes = _index(root, request.split)
-    if request.limit is not None and request.limit < len(entries):
-        entries = [entries[i] for i in drawn(len(entries), request.limit, request.seed).tolist()]
-    images = _decoded([file for file, _ in entries], request)
-    channels = images.shape[1]
-    return ImageSet(
-        images=images,
-        labels=torch.tensor([label for _, label in entries]),
-        classes=classes,
-        mean=MEAN if channels == 3 else (sum(MEAN) / 3,),
-        std=STD if channels == 3 else (sum(STD) / 3,),
-        name=f"{request.name} ({request.split})",
-    )
-
-
-def _decoded(files: Sequence[Path], request: Request) -> torch.Tensor:
-    shape = request.input_shape
-    first = decoded(files[0], where=str(files[0]), mode="L" if shape and shape[0] == 1 else "RGB", size=None)
-    height, width = shape[1:] if shape else first.shape[:2]
-    channels = first.shape[2]
-    check_bytes((len(files), channels, height, width), 1, request.name)
-    images = np.empty((len(files), height, width, channels), dtype=np.uint8)
-    for i, file in enumerate(files):
-        images[i] = decoded(file, where=str(file), mode="L" if channels == 1 else "RGB", size=(height, width))
-    return torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous()
+    entries, classes = _index(request.locate(), request.split)
+    return read_files(entries, classes, request)
 
 
 def _index(root: Path, split: Split) -> tuple[list[Entry], tuple[str, ...]]:
@@ -68,7 +35,7 @@ def _index(root: Path, split: Split) -> tuple[list[Entry], tuple[str, ...]]:
     if not (root / "train").is_dir():
         classes = _classes(root)
         entries = _entries(root, classes, at_least=2)
-        chosen = stratified(np.array([label for _, label in entries]), split)
+        chosen = stratified(np.array([entry.label for entry in entries]), split)
         return [entries[i] for i in chosen], classes
     classes = _classes(root / "train")
     if not (root / split).is_dir():
@@ -94,7 +61,7 @@ def _entries(folder: Path, classes: tuple[str, ...], *, at_least: int = 1) -> li
             raise DataError(
                 f"{folder / name}: {len(files)} images, needs at least {at_least}; add some or remove the class"
             )
-        entries += [(file, label) for file in files]
+        entries += [Entry(file, label, str(file)) for file in files]
     return entries
 
 

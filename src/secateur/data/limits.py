@@ -10,6 +10,8 @@ MAX_BYTES = 8 << 30
 """Largest set of images that is read into memory."""
 MAX_PIXELS = 1 << 26
 """Largest single image that is decoded."""
+MAX_TABLE_BYTES = 1 << 26
+"""Largest table of images that is read."""
 
 
 def check_bytes(shape: tuple[int, ...], item_bytes: int, where: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from secateur.data.decode import read_utf8
 from secateur.data.images import ImageSet, drawn
 from secateur.data.source import DATA, Request, Split
 from secateur.data.split import TEST_SHARE
@@ -68,7 +69,7 @@ def open_text(
         raise DataError(f"unknown split {split!r}; expected train or test")
     if length < 2:
         raise DataError(f"{name}: sequences of {length} tokens; at least 2 are needed to predict one from another")
-    tokens = [torch.tensor(encode(_decoded(file)), dtype=torch.int64) for file in _files(Path(path), name)]
+    tokens = [torch.tensor(encode(read_utf8(file)), dtype=torch.int64) for file in _files(Path(path), name)]
     joined = torch.cat(tokens)
     count = len(joined) // length
     if count < 2:
@@ -101,17 +102,6 @@ def _files(path: Path, name: str) -> list[Path]:
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
-
-
-def _decoded(file: Path) -> str:
-    try:
-        return file.read_bytes().decode()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}; give text that can be") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file} is not UTF-8 (byte {error.start} is {error.object[error.start]:#04x}); convert it, or leave it out"
-        ) from error
 
 
 @DATA.register("text", "text:PATH, a file of UTF-8 text or a folder of such files, for hf:DIR that generates text")

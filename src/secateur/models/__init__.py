@@ -1,4 +1,5 @@
-"""Networks by name: built in, from torchvision, timm or a local Hugging Face folder, or from the user's own module."""
+"""Networks by name: built in, from torchvision, timm or a local Hugging Face folder, made at random, or from the user's
+own module."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from secateur.models import builtin_source, factory_source, hf_source, timm_source, torchvision_source
+from secateur.models import builtin_source, factory_source, hf_source, nas_source, timm_source, torchvision_source
 from secateur.models.inputs import Inputs
 from secateur.models.named import MODELS, NamedModel, Shape
 from secateur.models.tokenizer import Tokenizer, load_tokenizer, tokenizer_files
@@ -42,7 +43,12 @@ class Source(Protocol):
     def example_inputs(self, name: str, shape: Shape | None) -> Inputs: ...
 
 
-SOURCES: dict[str, Source] = {"torchvision": torchvision_source, "timm": timm_source, "hf": hf_source}
+SOURCES: dict[str, Source] = {
+    "torchvision": torchvision_source,
+    "timm": timm_source,
+    "hf": hf_source,
+    "nas": nas_source,
+}
 
 
 def build_model(
@@ -50,9 +56,10 @@ def build_model(
 ) -> nn.Module:
     """The model of that name in train mode, with random weights from `seed`; hf:DIR loads the folder's own.
 
-    `name` is a built-in (`list_models()`), `torchvision:NAME`, `timm:NAME`, `hf:DIR` or `package.module:factory`.
-    `num_classes` and `input_shape` (channels, height, width) default to what the model was made for. The global random
-    state is left as it was. Raises ModelError for an unknown name, MissingExtraError where a library is missing.
+    `name` is a built-in (`list_models()`), `torchvision:NAME`, `timm:NAME`, `hf:DIR`, `nas:SEED` or
+    `package.module:factory`. `num_classes` and `input_shape` (channels, height, width) default to what the model was
+    made for. The global random state is left as it was. Raises ModelError for an unknown name, MissingExtraError where
+    a library is missing.
     """
     source, rest = _resolve(name)
     if num_classes is not None and num_classes < 1:

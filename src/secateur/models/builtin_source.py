@@ -34,6 +34,6 @@ def _find(name: str) -> NamedModel:
     if name not in known:
         raise ModelError(
             f"unknown model {name!r}; did you mean: {nearest(name, known)}? Other sources: torchvision:NAME, "
-            "timm:NAME, hf:DIR, package.module:factory"
+            "timm:NAME, hf:DIR, nas:SEED, package.module:factory"
         )
     return MODELS.get(name)

@@ -50,7 +50,8 @@ def _load(name: str) -> Callable[..., Any]:
     except (ImportError, ValueError) as error:
         raise ModelError(
             f"cannot import {module_name!r} for the model {name!r}: {error}; expected package.module:factory with a "
-            "module that is installed or lies in the working directory, or one of torchvision:NAME, timm:NAME, hf:DIR"
+            "module that is installed or lies in the working directory, or one of torchvision:NAME, timm:NAME, hf:DIR, "
+            "nas:SEED"
         ) from error
     factory = getattr(module, factory_name, None)
     if not callable(factory):

@@ -59,7 +59,7 @@ class ResNet(nn.Module):
         self.layer3 = _stage(second, third, blocks, stride=2)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(third, num_classes)
-        self.apply(_kaiming)
+        self.apply(kaiming)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
@@ -77,7 +77,8 @@ def _widen(in_channels: int, channels: int) -> PaddedShortcut:
     return PaddedShortcut(before, channels - in_channels - before)
 
 
-def _kaiming(module: nn.Module) -> None:
+def kaiming(module: nn.Module) -> None:
+    """Initial weights for activations of the kind of ReLU (He et al. 2015), at which no signal dies."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from secateur.spec import RunRecord
 
-SAFE_SOURCES = ("torchvision:", "timm:", "hf:")
+SAFE_SOURCES = ("torchvision:", "timm:", "hf:", "nas:")
 """Prefixes that a folder may ask to be built from; a factory of somebody's own runs only when the caller names it."""
 
 

@@ -10,6 +10,7 @@ from secateur.spec import SecateurError
 Schedule = Literal["one-cycle", "cosine", "step", "constant"]
 OptimizerName = Literal["sgd", "adamw"]
 Precision = Literal["fp32", "bf16", "fp16"]
+ClassWeights = Literal["none", "balanced"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class TrainConfig:
     device: str = "cpu"
     label_smoothing: float = 0.0
     """Share of each label that is spread over all classes."""
+    class_weights: ClassWeights = "none"
+    """Of the loss on labels: `balanced` weighs each label by images / (classes * images of its class), counted in the
+    training images. Evaluation stays unweighted."""
     mixup: float = 0.0
     """Images are mixed in pairs by a weight drawn from Beta(mixup, mixup), labels likewise; 0 for none."""
     ema: float = 0.0
@@ -65,6 +69,7 @@ class TrainConfig:
             ("schedule", Schedule),
             ("optimizer", OptimizerName),
             ("precision", Precision),
+            ("class_weights", ClassWeights),
         )
         for name, kind in kinds:
             self._demand(name, getattr(self, name) in get_args(kind), f"expected {' or '.join(get_args(kind))}")

@@ -24,6 +24,7 @@ from secateur.train.config import TrainConfig
 from secateur.train.distillation import Distillation
 from secateur.train.evaluate import evaluate
 from secateur.train.method import Method, Stateful
+from secateur.train.objective import labels_of
 from secateur.train.progress import Reporter, reporting
 from secateur.train.schedule import rate
 from secateur.train.stepping import Stepper
@@ -65,7 +66,8 @@ def fit(
     if distillation is not None:
         distillation.to(config.device)
     batches = Batches(data, config)
-    stepper = Stepper(model.to(config.device), config, methods, distillation)
+    labels = labels_of(data, config, distillation)
+    stepper = Stepper(model.to(config.device), config, methods, distillation, labels)
     run = _Run(stepper, batches, validation, None if checkpoint_dir is None else Path(checkpoint_dir))
     run.resume()
     if masks is not None:

@@ -18,7 +18,7 @@ from secateur.train.batches import Batch
 from secateur.train.config import TrainConfig
 from secateur.train.distillation import Distillation
 from secateur.train.method import Method, nested
-from secateur.train.objective import loss_and_right
+from secateur.train.objective import Labels, loss_and_right
 from secateur.train.outputs import logits_of
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -28,13 +28,19 @@ class Stepper:
     """Holds all that steps change: model, optimizer, moving average, scale of the loss."""
 
     def __init__(
-        self, model: nn.Module, config: TrainConfig, methods: Sequence[Method], distillation: Distillation | None
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        methods: Sequence[Method],
+        distillation: Distillation | None,
+        labels: Labels,
     ) -> None:
         """The model lies where it is to be trained. Raises SecateurError where nothing of it requires a gradient."""
         self.model = model
         self.config = config
         self.methods = methods
         self.distillation = distillation
+        self.labels = labels
         self.optimizer = _optimizer(model, config)
         self.average = MovingAverage(model, config.ema) if config.ema > 0 else None
         self.scaler = torch.amp.GradScaler(torch.device(config.device).type, enabled=config.precision == "fp16")
@@ -68,9 +74,7 @@ class Stepper:
         """Add the gradients of a part of the batch; its share of the loss and of the accuracy."""
         with self._autocast():
             logits = logits_of(self._network(part.images))
-            loss, right = loss_and_right(
-                logits.float(), part, self.distillation, label_smoothing=self.config.label_smoothing
-            )
+            loss, right = loss_and_right(logits.float(), part, self.distillation, self.labels)
         if not math.isfinite(loss.item()):
             raise SecateurError(f"the loss is {loss.item()}; lower learning_rate, or look for broken weights")
         self.scaler.scale(loss * share).backward()
