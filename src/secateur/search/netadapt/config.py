@@ -49,8 +49,6 @@ class SearchConfig:
     long_epochs: int = 0
     """Training of the result."""
     long_training: TrainConfig = field(default_factory=TrainConfig)
-    keep_scores: bool = False
-    """Score once, at the start, and go on with the scores of what is left; otherwise in every iteration anew."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -75,8 +76,8 @@ class Processes:
 
     def _ready(self, busy: Mapping[int, int]) -> list[int]:
         """Workers that have an answer, or that are dead."""
-        connections = {self._workers[place].connection: place for place in busy}
-        return sorted(connections[found] for found in wait(list(connections)) if isinstance(found, Connection))
+        there = wait([self._workers[place].connection for place in busy])
+        return [place for place in busy if self._workers[place].connection in there]
 
     def _reborn(self, device: str) -> _Worker:
         worker = _Worker(device, self._threads)
@@ -133,7 +134,7 @@ def _serve(connection: Connection, device: str, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the driver's to handle
     threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(threads)
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (for as long as the process lives)
+    sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  (for as long as the process lives)
     shared: dict[str, Any] = {}
     while True:
         try:

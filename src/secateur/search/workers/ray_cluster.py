@@ -23,7 +23,7 @@ class RayCluster:
         Raises MissingExtraError without Ray.
         """
         try:
-            import ray
+            import ray  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise MissingExtraError("workers on Ray need the extra `search`: pip install 'secateur[search]'") from error
         self._ray = ray

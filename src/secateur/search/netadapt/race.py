@@ -1,0 +1,96 @@
+"""The race of an iteration's candidates: all are healed, and those that are ahead are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from secateur.search.netadapt.candidate import Judged, judged
+from secateur.search.netadapt.config import SearchConfig
+from secateur.search.netadapt.proposals import Proposal
+from secateur.search.netadapt.run_folder import Event, RunFolder
+from secateur.search.workers import Failure, Task, Workers
+from secateur.spec import SecateurError
+
+STAGES = 3
+"""Of a race that is not exhaustive: after the healing, after half of the steps, and after all."""
+
+
+@dataclass(frozen=True)
+class Race:
+    """Successive halving; who stays is decided when all of a stage are there, so the order does not matter in which
+    they come."""
+
+    iteration: int
+    tried: Sequence[Proposal]
+    config: SearchConfig
+    folder: RunFolder
+    workers: Workers
+    told: Callable[[str], object]
+
+    def winner(self) -> tuple[Proposal, Event, bytes]:
+        """The most accurate at the end, what was noted of it, and its weights.
+
+        Raises SecateurError where all fail.
+        """
+        racing = list(range(len(self.tried)))
+        found: dict[int, Event] = {}
+        for stage, (steps, staying) in enumerate(self._stages()):
+            found = self._stage(stage, steps, racing, found)
+            ranked = sorted(found, key=lambda place: (-found[place]["accuracy"], found[place]["loss"], place))
+            racing = sorted(ranked[:staying])
+        (place,) = racing
+        return self.tried[place], found[place], self.folder.weights(found[place])
+
+    def _stages(self) -> list[tuple[int, int]]:
+        """Of each stage the training in it, in steps, and how many stay in the race after it."""
+        count, steps = len(self.tried), self.config.short_steps
+        if self.config.exhaustive or count == 1 or not steps:
+            return [(steps, 1)]
+        return [(0, _half(count)), (ceil(steps / 2), _half(_half(count))), (steps - ceil(steps / 2), 1)]
+
+    def _stage(self, stage: int, steps: int, racing: Sequence[int], before: dict[int, Event]) -> dict[int, Event]:
+        """What became of each candidate, by its place; those that failed are left out."""
+        done = self.folder.candidates(self.iteration, stage)
+        missing = [place for place in racing if place not in done]
+        seed = (self.config.seed * 1009 + self.iteration) * STAGES + stage
+        tasks = [self._task(place, before.get(place), steps, seed) for place in missing]
+        for number, result in self.workers.results(tasks):
+            done[missing[number]] = self._noted(stage, missing[number], result)
+        failed = sorted({done[place]["error"] for place in racing if "error" in done[place]})
+        found = {place: done[place] for place in racing if "error" not in done[place]}
+        if not found:
+            raise SecateurError(f"iteration {self.iteration}: every candidate failed: {'; '.join(failed[:3])}")
+        return found
+
+    def _task(self, place: int, before: Event | None, steps: int, seed: int) -> Task:
+        weights = None if before is None else self.folder.weights(before)
+        arguments = {"plan": self.tried[place].plan, "weights": weights, "steps": steps, "seed": seed}
+        return Task(f"iteration {self.iteration}: {self.tried[place].block}", judged, arguments)
+
+    def _noted(self, stage: int, place: int, result: Judged | Failure) -> Event:
+        proposal = self.tried[place]
+        record: dict[str, Any] = {
+            "iteration": self.iteration,
+            "stage": stage,
+            "place": place,
+            "block": proposal.block,
+        }
+        if isinstance(result, Failure):
+            record["error"] = result.reason
+            self.told(f"{self.iteration}: {proposal.block} failed: {result.reason}")
+            self.folder.note_candidate(record, None)
+        else:
+            record |= {"accuracy": result.accuracy, "loss": result.loss}
+            cut = f"{proposal.block} {proposal.before} -> {proposal.after}"
+            self.told(f"{self.iteration}: {cut}: accuracy {result.accuracy:.4f}")
+            self.folder.note_candidate(record, result.weights)
+        return record
+
+
+def _half(count: int) -> int:
+    """Half of the race, an even number where it can be, so that two workers are busy to the end."""
+    half = ceil(count / 2)
+    return min(count, half + half % 2)
