@@ -15,7 +15,19 @@ from collections.abc import Sequence
 import typer
 
 from secateur import __version__
-from secateur.cli import compare, demo, evaluate, finetune, inspect, prune, sensitivity, train, verify
+from secateur.cli import (
+    compare,
+    demo,
+    evaluate,
+    finetune,
+    inspect,
+    materialise,
+    prune,
+    search,
+    sensitivity,
+    train,
+    verify,
+)
 from secateur.cli import list as listing
 from secateur.cli.command import Task, command_of
 from secateur.cli.outcome import as_json
@@ -31,6 +43,8 @@ VERBS = {
     "finetune": finetune,
     "evaluate": evaluate,
     "compare": compare,
+    "search": search,
+    "materialise": materialise,
     "verify": verify,
     "list": listing,
 }

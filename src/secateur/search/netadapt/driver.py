@@ -30,7 +30,7 @@ from secateur.search.netadapt.candidate import BASE, MATERIAL, TEACHER, Material
 from secateur.search.netadapt.config import SearchConfig
 from secateur.search.netadapt.proposals import Goal, Proposal, costs_now, exceeded, goals_of, multiples, proposals
 from secateur.search.netadapt.race import Race
-from secateur.search.netadapt.run_folder import Event, RunFolder, costs_of
+from secateur.search.netadapt.run_folder import COSTS, Event, RunFolder, costs_of
 from secateur.search.workers import Failure, InProcess, Task, Workers
 from secateur.spec import Budget, RunRecord, Scores, SecateurError, Structure, Verification
 from secateur.store import read_run, remember_cut, save_folder
@@ -109,6 +109,38 @@ class Search:
         look = self._searched()
         return self._finished(self._rounded(look))
 
+    def materialise(self, iteration: int, block: str | None, out: Path) -> Event:
+        """Save what an iteration chose, or its candidate that cuts this block, which is made again as far as it got;
+        returns its row."""
+        rows = {row["iteration"]: row for row in self.folder.chosen()}
+        if iteration not in rows:
+            raise SecateurError(f"{self.path} has no iteration {iteration}; it has {len(rows)}")
+        if block in (None, rows[iteration]["block"]):
+            row, model = rows[iteration], self._network(iteration)
+            proof = read_run(self.folder.of_iteration(iteration)).verification
+        else:
+            row, model, proof = self._made_again(iteration, block)
+        before = network_costs(self._looked_at(self.model).structure)
+        self._save(model, out, before, {key: row[key] for key in (*COSTS, "accuracy", "loss")}, proof)
+        return row
+
+    def _made_again(self, iteration: int, block: str | None) -> tuple[Event, nn.Module, Verification]:
+        look = self._looked_at(self._network(iteration - 1))
+        tried = self.folder.proposals(iteration, look.structure) or []
+        names = [proposal.block for proposal in tried]
+        if block not in names:
+            raise SecateurError(f"iteration {iteration} did not try {block!r}; it tried {', '.join(names)}")
+        self.workers.share(MATERIAL, self.material)
+        self.workers.share(BASE, look.base)
+        if self.config.teacher:
+            self.workers.share(TEACHER, self.model)
+        race = Race(iteration, tried, self.config, self.folder, self.workers, self.told)
+        found = race.again(names.index(block))
+        proposal = tried[names.index(block)]
+        row = {"iteration": iteration, "block": block, "before": proposal.before, "after": proposal.after}
+        row |= {**costs_of(proposal.plan), "accuracy": found.accuracy, "loss": found.loss}
+        return row, *self._made(look, proposal, found.weights)
+
     def _searched(self) -> _Look:
         """The first network that is within the budgets."""
         dense = self._looked_at(self.model)
@@ -169,10 +201,7 @@ class Search:
         """The network that wins the race, proved, saved and read again."""
         self.workers.share(BASE, look.base)
         winner, found, weights = Race(number, tried, self.config, self.folder, self.workers, self.told).winner()
-        small = shrink(look.base, winner.plan)
-        proof = verify_traced(look.base, small, winner.plan, self.inputs, look.traced)
-        small.load_state_dict(from_bytes(weights))
-        remember_cut(small, look.base, winner.plan)
+        small, proof = self._made(look, winner, weights)
         after = {**costs_of(winner.plan), "accuracy": found["accuracy"], "loss": found["loss"]}
         self._save(small, self.folder.of_iteration(number), network_costs(look.structure), after, proof)
         row = {"block": winner.block, "before": winner.before, "after": winner.after, **after}
@@ -180,6 +209,14 @@ class Search:
         cut = f"{winner.block} {winner.before} -> {winner.after}"
         self.told(f"{number}: chosen: {cut}: accuracy {found['accuracy']:.4f}, {after['macs']:,} multiply-accumulates")
         return self._network(number)
+
+    def _made(self, look: _Look, proposal: Proposal, weights: bytes) -> tuple[nn.Module, Verification]:
+        """The network, and the proof of its cut."""
+        small = shrink(look.base, proposal.plan)
+        proof = verify_traced(look.base, small, proposal.plan, self.inputs, look.traced)
+        small.load_state_dict(from_bytes(weights))
+        remember_cut(small, look.base, proposal.plan)
+        return small.eval(), proof
 
     # The end.
 
@@ -201,7 +238,14 @@ class Search:
         config = self.config
         training = replace(config.long_training, epochs=config.long_epochs, seed=config.seed, device=self.device)
         teacher = Distillation(base, private_copy(self.model), alpha=config.teacher) if config.teacher else None
-        fit(base, self.material.train, config=training, distillation=teacher, checkpoint_dir=checkpoint_dir)
+        fit(
+            base,
+            self.material.train,
+            config=training,
+            distillation=teacher,
+            validation=self.material.held_out if training.early_stopping else None,
+            checkpoint_dir=checkpoint_dir,
+        )
         base.eval().to("cpu")
 
     def _save(self, model: nn.Module, directory: Path, before: Event, after: Event, proof: Verification | None) -> None:

@@ -44,6 +44,23 @@ class Race:
         (place,) = racing
         return self.tried[place], found[place], self.folder.weights(found[place])
 
+    def again(self, place: int) -> Judged:
+        """A candidate once more, as far as it got."""
+        steps = [steps for steps, _ in self._stages()]
+        known = [stage for stage in range(len(steps)) if place in self.folder.noted(self.iteration, stage)]
+        found: Judged | None = None
+        for stage in known:
+            task = self._task(stage, steps[stage], place, None if found is None else found.weights)
+            ((_, result),) = self.workers.results([task])
+            if isinstance(result, Failure):
+                raise SecateurError(f"iteration {self.iteration}: {self.tried[place].block} fails: {result.reason}")
+            found = result
+        assert found is not None
+        return found
+
+    def _seed(self, stage: int) -> int:
+        return (self.config.seed * 1009 + self.iteration) * STAGES + stage
+
     def _stages(self) -> list[tuple[int, int]]:
         """Of each stage the training in it, in steps, and how many stay in the race after it."""
         count, steps = len(self.tried), self.config.short_steps
@@ -55,8 +72,7 @@ class Race:
         """What became of each candidate, by its place; those that failed are left out."""
         done = self.folder.candidates(self.iteration, stage)
         missing = [place for place in racing if place not in done]
-        seed = (self.config.seed * 1009 + self.iteration) * STAGES + stage
-        tasks = [self._task(place, before.get(place), steps, seed) for place in missing]
+        tasks = [self._task(stage, steps, place, self._weights_of(before.get(place))) for place in missing]
         for number, result in self.workers.results(tasks):
             done[missing[number]] = self._noted(stage, missing[number], result)
         failed = sorted({done[place]["error"] for place in racing if "error" in done[place]})
@@ -65,10 +81,12 @@ class Race:
             raise SecateurError(f"iteration {self.iteration}: every candidate failed: {'; '.join(failed[:3])}")
         return found
 
-    def _task(self, place: int, before: Event | None, steps: int, seed: int) -> Task:
-        weights = None if before is None else self.folder.weights(before)
-        arguments = {"plan": self.tried[place].plan, "weights": weights, "steps": steps, "seed": seed}
+    def _task(self, stage: int, steps: int, place: int, weights: bytes | None) -> Task:
+        arguments = {"plan": self.tried[place].plan, "weights": weights, "steps": steps, "seed": self._seed(stage)}
         return Task(f"iteration {self.iteration}: {self.tried[place].block}", judged, arguments)
+
+    def _weights_of(self, record: Event | None) -> bytes | None:
+        return None if record is None else self.folder.weights(record)
 
     def _noted(self, stage: int, place: int, result: Judged | Failure) -> Event:
         proposal = self.tried[place]

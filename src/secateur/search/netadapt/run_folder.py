@@ -59,12 +59,16 @@ class RunFolder:
         ]
         self._records.append(PROPOSED, iteration=iteration, proposals=rows)
 
+    def noted(self, iteration: int, stage: int) -> dict[int, Event]:
+        """By its place what became of each candidate in a stage of the race."""
+        return {record["place"]: record for record in self._records.of(CANDIDATE, iteration=iteration, stage=stage)}
+
     def candidates(self, iteration: int, stage: int) -> dict[int, Event]:
-        """By its place what became of each candidate that was done with a stage of the race."""
+        """Those of them that the race can go on with: they failed, or their weights are there."""
         return {
-            record["place"]: record
-            for record in self._records.of(CANDIDATE, iteration=iteration, stage=stage)
-            if "error" in record or self._weights(iteration, stage, record["place"]).is_file()
+            place: record
+            for place, record in self.noted(iteration, stage).items()
+            if "error" in record or self._weights(iteration, stage, place).is_file()
         }
 
     def note_candidate(self, record: Event, weights: bytes | None) -> None:
