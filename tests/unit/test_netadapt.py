@@ -1,0 +1,216 @@
+"""The search block by block: what an iteration tries, who stays in the race, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import secateur as sc
+from secateur.allocate.knobs import Limits
+from secateur.cost import network_costs
+from secateur.data import open_data
+from secateur.models import build_model, example_inputs
+from secateur.search.netadapt import Search, SearchConfig
+from secateur.search.netadapt.proposals import goals_of, multiples, proposals
+from secateur.search.netadapt.records import Records
+from secateur.search.workers import Failure, InProcess, Task, open_workers
+from secateur.spec import parse_budgets
+from secateur.train import TrainConfig
+
+SHAPE = (1, 28, 28)
+
+
+def lenet() -> tuple[nn.Module, tuple[torch.Tensor]]:
+    return build_model("lenet5", input_shape=SHAPE), example_inputs("lenet5", input_shape=SHAPE)
+
+
+def search(path: Path, **options: Any) -> Search:
+    """A quick one: half of LeNet-5 on some digits."""
+    model, inputs = lenet()
+    images = open_data("digits", "train", input_shape=SHAPE, limit=200)
+    few = TrainConfig(batch_size=32, learning_rate=0.05)
+    config = replace(
+        SearchConfig(block_ratio=0.2, recover="none", short_steps=2, short_training=few, held_out=0.3), **options
+    )
+    return Search(model, inputs, parse_budgets("macs=0.6"), images, path, config)
+
+
+def test_each_proposal_alone_saves_the_share_and_no_more_than_it_must() -> None:
+    model, inputs = lenet()
+    structure = sc.trace(model, *inputs)
+    goals = goals_of(parse_budgets("macs=0.3,params=0.5"), structure, None)
+    made = proposals(structure, sc.score(model, structure), goals, 0.1, Limits())
+    full = network_costs(structure)
+    assert {one.block for one in made} >= {"conv2.out"}
+
+    def saves(block: str, size: int) -> bool:
+        costs = network_costs(structure, {**structure.sizes, block: size})
+        return all(costs[key] <= full[key] * 0.9 for key in ("macs", "param_count"))
+
+    for one in made:
+        assert one.plan.sizes == {**structure.sizes, one.block: one.after}
+        assert saves(one.block, one.after) and not saves(one.block, one.after + 1)
+    others = {axis.name for axis in structure.axes if axis.chosen} - {one.block for one in made}
+    assert not any(saves(block, 1) for block in others)
+
+
+def test_where_no_block_saves_enough_each_goes_as_far_as_it_can() -> None:
+    model, inputs = lenet()
+    structure = sc.trace(model, *inputs)
+    goals = goals_of(parse_budgets("macs=0.3"), structure, None)
+    limits = Limits(min_keep=5)
+    made = proposals(structure, sc.score(model, structure), goals, 0.65, limits)
+    assert {one.block: one.after for one in made} == {"conv1.out": 5, "conv2.out": 5, "fc1.out": 5, "fc2.out": 5}
+    with pytest.raises(sc.SecateurError, match="no block can be cut any further"):
+        proposals(structure, sc.score(model, structure), goals, 0.1, Limits(min_keep=200))
+
+
+def test_sizes_are_rounded_down_where_they_are_no_multiples() -> None:
+    model, inputs = lenet()
+    structure = sc.trace(model, *inputs)
+    plan = multiples(structure, sc.score(model, structure), Limits(round_to=8))
+    assert plan is not None
+    sizes = {name: plan.sizes[name] for name in ("conv1.out", "conv2.out", "fc1.out", "fc2.out")}
+    assert sizes == {"conv1.out": 6, "conv2.out": 16, "fc1.out": 120, "fc2.out": 80}  # 6 has no multiple below
+    assert multiples(structure, sc.score(model, structure), Limits()) is None
+
+
+def test_a_search_ends_within_the_budget_and_all_is_on_the_disk(tmp_path: Path) -> None:
+    found = search(tmp_path / "run", final_round_to=2)
+    result = found.run()
+    assert result.after["macs"] <= 0.6 * result.before["macs"]
+    assert all(size % 2 == 0 or size == 1 for size in _widths(result.model))
+    assert result.verification is not None and result.verification.ok
+    lines = (tmp_path / "run" / "search.csv").read_text().splitlines()
+    assert lines[0] == "N,layer,before,after,accuracy,size,macs" and len(lines) == 1 + len(result.rows)
+    loaded = sc.load(result.folder, lenet()[0])
+    x = torch.randn(2, *SHAPE)
+    assert torch.equal(loaded(x), result.model.eval()(x))
+    macs = [row["macs"] for row in result.front]
+    accuracies = [row["accuracy"] for row in result.front]
+    assert macs == sorted(macs, reverse=True) and accuracies == sorted(accuracies, reverse=True)
+
+
+def _widths(model: nn.Module) -> list[int]:
+    return [module.weight.shape[0] for module in model.modules() if isinstance(module, nn.Conv2d)]
+
+
+def test_the_race_drops_who_is_behind_and_the_exhaustive_one_nobody(tmp_path: Path) -> None:
+    search(tmp_path / "race").run()
+    search(tmp_path / "whole", exhaustive=True).run()
+    for name, stages in (("race", {0, 1, 2}), ("whole", {0})):
+        events = [json.loads(line) for line in (tmp_path / name / "search.jsonl").read_text().splitlines()]
+        first = [event for event in events if event["event"] == "candidate" and event["iteration"] == 1]
+        assert {event["stage"] for event in first} == stages
+        last = [event for event in first if event["stage"] == max(stages)]
+        chosen = next(event for event in events if event["event"] == "chosen")
+        best = max(last, key=lambda event: (event["accuracy"], -event["loss"]))
+        assert (chosen["block"], chosen["accuracy"]) == (best["block"], best["accuracy"])
+
+
+def test_a_search_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None:
+    whole = search(tmp_path / "whole").run()
+    journal = (tmp_path / "whole" / "search.jsonl").read_text().splitlines(keepends=True)
+    cut = tmp_path / "cut"
+    again = search(cut)
+    told: list[str] = []
+
+    def until_third(text: str) -> None:
+        told.append(text)
+        if len(told) == 5:
+            raise KeyboardInterrupt
+
+    again.told = until_third
+    with pytest.raises(KeyboardInterrupt):
+        again.run()
+    with (cut / "search.jsonl").open("a") as file:
+        file.write('{"event": "candid')  # a line that was being written when the process died
+    resumed = search(cut).run()
+    assert resumed.rows == whole.rows
+    assert (cut / "search.jsonl").read_text().splitlines(keepends=True) == journal
+    for ours, theirs in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(sc.SecateurError, match=r"other options \(block_ratio 0.2 -> 0.3\)"):
+        search(cut, block_ratio=0.3)
+
+
+def test_one_can_go_back_and_other_candidates_can_be_had(tmp_path: Path) -> None:
+    found = search(tmp_path / "run")
+    rows = list(found.run().rows)
+    assert len(rows) > 1
+    assert list(search(tmp_path / "run").run(from_iteration=1).rows) == rows
+    with pytest.raises(sc.SecateurError, match="no iteration 9"):
+        search(tmp_path / "run").run(from_iteration=9)
+    events = [json.loads(line) for line in (tmp_path / "run" / "search.jsonl").read_text().splitlines()]
+    tried = [event for event in events if event["event"] == "candidate" and event["iteration"] == 2]
+    loser = next(event for event in reversed(tried) if event["block"] != rows[1]["block"])
+    row = search(tmp_path / "run").materialise(2, loser["block"], tmp_path / "loser")
+    assert row["accuracy"] == loser["accuracy"] and row["loss"] == loser["loss"]
+    assert sc.load(tmp_path / "loser", lenet()[0])(torch.randn(1, *SHAPE)).shape == (1, 10)
+    with pytest.raises(sc.SecateurError, match="did not try 'head'; it tried"):
+        search(tmp_path / "run").materialise(2, "head", tmp_path / "none")
+
+
+def test_a_poisoned_candidate_is_told_and_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from secateur.search.netadapt import candidate
+
+    real = candidate.evaluate
+
+    def poisoned(model: nn.Module, *rest: Any, **options: Any) -> dict[str, float]:
+        found = real(model, *rest, **options)
+        return {**found, "loss": float("nan")} if model.get_parameter("conv1.weight").shape[0] < 6 else found
+
+    monkeypatch.setattr(candidate, "evaluate", poisoned)
+    found, told = search(tmp_path / "run"), list[str]()
+    found.told = told.append
+    result = found.run()
+    assert any("conv1.out failed: SecateurError: its loss is not finite" in text for text in told)
+    assert "conv1.out" not in [row["block"] for row in result.rows]
+
+
+def test_events_of_others_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "search.jsonl"
+    Records(path, {"seed": 1}).append("chosen", iteration=1)
+    assert len(list(Records(path, {"seed": 1}).of("chosen", iteration=1))) == 1
+    with pytest.raises(sc.SecateurError, match=r"other options \(seed 1 -> 2\)"):
+        Records(path, {"seed": 2})
+    path.write_text("no json\n")
+    with pytest.raises(sc.SecateurError, match=r"line 1 is no event"):
+        Records(path, {"seed": 1})
+
+
+# Workers.
+
+
+def _told(shared: Any, device: str, *, number: int) -> Any:
+    """What a task does here: two of them go wrong."""
+    if number == 1:
+        raise ValueError("no")
+    if number == 2:
+        os._exit(7)
+    return shared["base"] + number, device
+
+
+def test_workers_survive_what_tasks_do() -> None:
+    workers = open_workers("cpu:2")
+    workers.share("base", 10)
+    found = dict(workers.results([Task(str(number), _told, {"number": number}) for number in range(4)]))
+    again = dict(workers.results([Task("3", _told, {"number": 3})]))
+    workers.close()
+    assert found[0] == (10, "cpu") and found[3] == again[0] == (13, "cpu")
+    assert found[1] == Failure("ValueError: no")
+    assert isinstance(found[2], Failure) and "died 3 times (exit code 7)" in found[2].reason
+
+
+def test_who_works_is_said_in_a_word() -> None:
+    assert isinstance(open_workers(None), InProcess)
+    for wrong in ("gpu", "cpu:0", "cpu:", "0,x", "ray:0", ""):
+        with pytest.raises(sc.SecateurError, match="expected cpu:N"):
+            open_workers(wrong)
