@@ -3,11 +3,11 @@ teacher.
 
     SECATEUR_DATA=... python benchmarks/after_healing.py [--seeds 0 1 2] [--folder DIR] [--held-out]
 
-The cut and its healing are those of benchmarks/healing.py, from 2,048 training images whose labels are not read. Three
-epochs of all 50,000 training images follow, with labels alone, and with the dense network as a teacher; the learning
-rate and the teacher's weight were chosen with `--held-out`, which trains on four fifths of the images, judges on others
-and writes nothing. Accuracy on the 10,000 JPEG test images. A seed draws the calibration images and the order of
-training; healed networks are kept in `--folder`, and a run that was killed goes on there.
+The cut and its healing are those of benchmarks/healing.py, from 2,048 training images whose labels are not read; what
+that saved with `--folder` is taken from there. Three epochs of all 50,000 training images follow, with labels alone,
+and with the dense network as a teacher. `--held-out` trains on four fifths of the images, judges on others and writes
+nothing. Accuracy on the 10,000 JPEG test images. A seed draws the calibration images and the order of training; a run
+that was killed goes on in `--folder`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import healing
 import torch
-from calibration import Augmented
-from healing import CASES, IMAGES, images, network
+from healing import CASES, images, network
 from page import write_between_markers
 from runs import read_record, with_run, write_record
 from torch import nn
 
 import secateur as sc
 from secateur.data import ImageSet, open_data
-from secateur.models import build_model, example_inputs
+from secateur.models import build_model
 from secateur.train import Distillation, TrainConfig, evaluate, fit
 
 RESULT = Path(__file__).parent / "results" / "after_healing.json"
 PAGE = Path(__file__).parent.parent / "docs" / "training.md"
-CASE = CASES["resnet20-2x"]
+NAME = "resnet20-2x"
+CASE = CASES[NAME]
 TRAINING = TrainConfig(epochs=3, batch_size=128, learning_rate=0.02, schedule="one-cycle", augment=True)
 WAYS = {"labels": None, "labels and teacher": 0.9, "teacher alone": 1.0}
 """The weight of the teacher."""
@@ -42,12 +43,10 @@ MOST_LOST = 1.0
 """Points that may be lost."""
 
 
-def healed(dense: nn.Module, pool: ImageSet, seed: int, folder: Path) -> nn.Module:
+def healed(dense: nn.Module, pool: ImageSet, judge: ImageSet, seed: int, folder: Path) -> nn.Module:
     """As saved in the folder, or made and saved."""
     if not (folder / "run.json").is_file():
-        data = Augmented(pool.subset(IMAGES, seed))
-        made = sc.prune(dense, example_inputs(CASE.model), budget={"macs": CASE.macs}, data=data, seed=seed)
-        made.save(folder)
+        healing.run(CASE, dense, pool, judge, seed, folder)
     return sc.load(folder, build_model(CASE.model))
 
 
@@ -73,12 +72,13 @@ def main() -> None:
     dense, (pool, judge) = network(CASE), images(CASE, held_out=options.held_out)
     train = pool if options.held_out else open_data(CASE.data, "train")
     for seed in options.seeds:
-        folder = options.folder / f"seed-{seed}"
+        folder = options.folder / NAME / f"seed-{seed}"
         for way in options.ways:
-            small = healed(dense, pool, seed, folder / "healed")
+            small = healed(dense, pool, judge, seed, folder)
             start, before = time.process_time(), 100 * evaluate(small, judge)["accuracy"]
             config = replace(TRAINING, seed=seed, learning_rate=options.rate)
-            after = 100 * evaluate(retrained(way, small, dense, train, config, folder), judge)["accuracy"]
+            state = folder.with_name(f"{folder.name}-training")
+            after = 100 * evaluate(retrained(way, small, dense, train, config, state), judge)["accuracy"]
             row = {"seed": seed, "healed": before, "accuracy": after, "cpu_s": time.process_time() - start}
             print(way, json.dumps(row), flush=True)
             if not options.held_out:

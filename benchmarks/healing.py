@@ -5,7 +5,7 @@
 
 `prune` with what it does by itself when it is given data: channels chosen by what the healed network loses, widths by
 measured cost curves, layers fitted again. 2,048 training images for calibration, drawn by a seed; their labels are not
-read, they are shifted and mirrored anew each time they are read, and every second batch is mixed in pairs. ResNet-20
+read, they are shifted and mirrored anew each time they are read, and some are mixed in pairs (`Case.mixed`). ResNet-20
 with weights for the JPEG images is judged on all 10,000 JPEG test images, ResNet-56 with published weights on the 932
 lossless ones. Nothing was chosen by looking at test images: `--held-out` judges on other training images and writes
 nothing. `benchmarks/recovery.py` has other criteria, allocators and recoveries beside it.
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from calibration import Augmented
+from calibration import Augmented, Mixing
 from page import write_between_markers
 from runs import pruned, read_record, with_run, write_record
 from torch import nn
@@ -45,13 +45,16 @@ class Case:
     data: str
     macs: float
     least: float
+    mixed: Mixing = "half"
 
 
 CASES = {
-    "resnet20-1.37x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 0.73, 87.6),
+    "resnet20-1.37x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 0.73, 87.6, "also"),
     "resnet20-2x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 0.5, 84.0),
     "resnet20-3x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 1 / 3, 75.0),
-    "resnet56-2.12x": Case("resnet56", "resnet56-cifar10", f"cifar10:{DATA / 'cifar10-subset.npz'}", 1 / 2.12, 91.5),
+    "resnet56-2.12x": Case(
+        "resnet56", "resnet56-cifar10", f"cifar10:{DATA / 'cifar10-subset.npz'}", 1 / 2.12, 91.5, "none"
+    ),
 }
 
 
@@ -73,9 +76,12 @@ def images(case: Case, *, held_out: bool) -> tuple[ImageSet, ImageSet]:
     return pool, rest.subset(min(1500, len(rest)), 0) if held_out else open_data(case.data, "test")
 
 
-def run(case: Case, model: nn.Module, pool: ImageSet, judge: ImageSet, seed: int) -> dict[str, Any]:
-    data = Augmented(pool.subset(IMAGES, seed), mixed=True)
-    return pruned(model, example_inputs(case.model), judge, seed=seed, budget={"macs": case.macs}, data=data)
+def run(
+    case: Case, model: nn.Module, pool: ImageSet, judge: ImageSet, seed: int, save_to: Path | None = None
+) -> dict[str, Any]:
+    data = Augmented(pool.subset(IMAGES, seed), mixed=case.mixed)
+    options = {"budget": {"macs": case.macs}, "data": data}
+    return pruned(model, example_inputs(case.model), judge, seed=seed, save_to=save_to, **options)
 
 
 def main() -> None:
@@ -83,6 +89,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="save the networks here")
     parser.add_argument("--held-out", action="store_true", help="judge on held-out training images, write nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -90,7 +97,8 @@ def main() -> None:
         case = CASES[name]
         model, (pool, judge) = network(case), images(case, held_out=options.held_out)
         for seed in options.seeds:
-            row = run(case, model, pool, judge, seed)
+            folder = options.folder and options.folder / name / f"seed-{seed}"
+            row = run(case, model, pool, judge, seed, folder)
             print(name, json.dumps(row), flush=True)
             if not options.held_out:
                 write(name, case, row, options.threads)
@@ -100,7 +108,7 @@ def write(name: str, case: Case, row: dict[str, Any], threads: int) -> None:
     """Add a run to the results; one of the same seed is replaced."""
     held = read_record(RESULT)
     found = with_run(held.get(name, {}), {**row, "threads": threads})
-    held[name] = {"least": case.least, "macs": case.macs, "images": IMAGES, **found}
+    held[name] = {"least": case.least, "macs": case.macs, "images": IMAGES, "mixed": case.mixed, **found}
     write_record(RESULT, held)
     write_between_markers(PAGE, "healing", table(held))
 

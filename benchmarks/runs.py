@@ -19,7 +19,9 @@ from secateur.train import evaluate
 Run = dict[str, Any]
 
 
-def pruned(model: nn.Module, inputs: Any, judge: ImageSet, *, seed: int, **options: Any) -> Run:
+def pruned(
+    model: nn.Module, inputs: Any, judge: ImageSet, *, seed: int, save_to: Path | None = None, **options: Any
+) -> Run:
     """What `prune` makes of a classifier, judged after the cut and after each stage; judging is not in the time."""
 
     def accuracy(network: nn.Module) -> float:
@@ -32,6 +34,8 @@ def pruned(model: nn.Module, inputs: Any, judge: ImageSet, *, seed: int, **optio
     start = time.process_time()
     result = sc.prune(model, inputs, evaluate=accuracy, seed=seed, **options)
     assert result.verification is not None
+    if save_to is not None:
+        result.save(save_to)
     return {
         "seed": seed,
         "before": result.before["accuracy"],
