@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -139,6 +140,26 @@ def test_a_search_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None
         assert torch.equal(ours, theirs)
     with pytest.raises(sc.SecateurError, match=r"other options \(block_ratio 0.2 -> 0.3\)"):
         search(cut, block_ratio=0.3)
+
+
+def test_scores_can_be_kept_for_what_is_left(tmp_path: Path) -> None:
+    """Each iteration cuts what scored least at the start; norms of what is left would say the same here."""
+    kept, anew = (
+        search(tmp_path / name, keep_scores=keep, criterion="random")
+        for name, keep in (("kept", True), ("anew", False))
+    )
+    rows = kept.run().rows
+    scores, cuts = kept.folder.scores(), kept.folder.cuts()
+    assert scores is not None and len(cuts) == len(rows) > 1
+    left = {name: np.arange(len(of)) for name, of in scores.values.items()}
+    for cut in cuts:
+        for axis, indices in cut.items():
+            left[axis] = left[axis][np.asarray(indices)]
+    for axis, indices in left.items():
+        gone = np.setdiff1d(np.arange(len(scores.values[axis])), indices)
+        assert not len(gone) or scores.values[axis][gone].max() < scores.values[axis][indices].min()
+    anew.run()
+    assert anew.folder.scores() is None
 
 
 def test_one_can_go_back_and_other_candidates_can_be_had(tmp_path: Path) -> None:

@@ -46,6 +46,9 @@ class Options(ModelOptions, DataOptions):
     granularity: Annotated[
         list[str], Option(metavar="KIND", help="Cut these kinds alone: channels, heads, blocks, ...; repeatable.")
     ] = field(default_factory=list)
+    keep_scores: Annotated[
+        bool, Option("--keep-scores", help="Score once, at the start, and not in each iteration.")
+    ] = False
     recover: Annotated[str, Option(help="Healing of each candidate without training: refit, joint, none, ...")] = (
         "refit"
     )
@@ -169,6 +172,7 @@ def _config(options: Options, images: int) -> SearchConfig:
         teacher=options.teacher,
         long_epochs=options.epochs,
         long_training=replace(training, learning_rate=options.lr, early_stopping=options.patience),
+        keep_scores=options.keep_scores,
         seed=options.seed,
     )
 

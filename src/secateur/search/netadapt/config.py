@@ -49,6 +49,8 @@ class SearchConfig:
     long_epochs: int = 0
     """Training of the result."""
     long_training: TrainConfig = field(default_factory=TrainConfig)
+    keep_scores: bool = False
+    """Score the dense network alone, and go by these scores to the end; otherwise each iteration scores anew."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ from secateur.cost import LatencyModel, latency_model, network_costs
 from secateur.data import ImageSet
 from secateur.search.netadapt.candidate import BASE, MATERIAL, TEACHER, Material, scored
 from secateur.search.netadapt.config import SearchConfig
+from secateur.search.netadapt.kept_scores import left_of
 from secateur.search.netadapt.proposals import Goal, Proposal, costs_now, exceeded, goals_of, multiples, proposals
 from secateur.search.netadapt.race import Race
 from secateur.search.netadapt.run_folder import COSTS, Event, RunFolder, costs_of
@@ -191,6 +192,16 @@ class Search:
         return Limits(round_to, self.config.min_keep)
 
     def _scores(self, look: _Look) -> Scores:
+        held = self.folder.scores() if self.config.keep_scores else None
+        left = None if held is None else left_of(held, self.folder.cuts(), look.structure)
+        if left is not None:
+            return left
+        found = self._scored(look)
+        if self.config.keep_scores and held is None:
+            self.folder.note_scores(found)
+        return found
+
+    def _scored(self, look: _Look) -> Scores:
         self.workers.share(BASE, look.base)
         ((_, found),) = self.workers.results([Task("scores", scored, {"structure": look.structure})])
         if isinstance(found, Failure):

@@ -9,16 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from torch import nn
 
 from secateur.cost import network_costs
 from secateur.loading import load
 from secateur.search.netadapt.proposals import Proposal
 from secateur.search.netadapt.records import Records
-from secateur.spec import Plan, SecateurError, Structure
+from secateur.spec import Plan, Scores, SecateurError, Structure
 from secateur.spec.plan import Indices
 
-JOURNAL, TABLE, ITERATIONS, CANDIDATES, RESULT = "search.jsonl", "search.csv", "iterations", "candidates", "result"
+JOURNAL, TABLE, SCORES = "search.jsonl", "search.csv", "scores.safetensors"
+ITERATIONS, CANDIDATES, RESULT = "iterations", "candidates", "result"
 COLUMNS = {
     "N": "iteration",
     "layer": "block",
@@ -95,6 +99,29 @@ class RunFolder:
         self._write_table()
         shutil.rmtree(self.path / CANDIDATES, ignore_errors=True)
 
+    def cuts(self) -> list[Mapping[str, Indices]]:
+        """What each iteration has kept of the axes that it cut, in order."""
+        tried = {
+            (record["iteration"], one["block"]): one for record in self._of_proposals() for one in record["proposals"]
+        }
+        return [_kept(tried[row["iteration"], row["block"]]) for row in self.chosen()]
+
+    def scores(self) -> Scores | None:
+        """Of the dense network, where they were noted."""
+        path = self.path / SCORES
+        if not path.is_file():
+            return None
+        with safe_open(path, "np") as file:
+            about = file.metadata()
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return Scores(about["criterion"], values, seed=int(about["seed"]))
+
+    def note_scores(self, scores: Scores) -> None:
+        temporary = self.path / f".{SCORES}.tmp"
+        about = {"criterion": scores.criterion, "seed": str(scores.seed)}
+        save_file({name: np.ascontiguousarray(of) for name, of in scores.values.items()}, temporary, about)
+        os.replace(temporary, self.path / SCORES)
+
     def front(self) -> list[Event]:
         """Candidates that no other beats in both accuracy and multiply-accumulates, the largest first."""
         best: list[Event] = []
@@ -107,13 +134,16 @@ class RunFolder:
         """Every candidate that did not fail, as it was when it was judged last."""
         proposed = {
             (record["iteration"], place): proposal
-            for record in self._records.of(PROPOSED)
+            for record in self._of_proposals()
             for place, proposal in enumerate(record["proposals"])
         }
         last = {(record["iteration"], record["place"]): record for record in self._records.of(CANDIDATE)}
         for key, record in last.items():
             if "error" not in record:
                 yield {name: proposed[key][name] for name in ("before", "after", *COSTS)} | dict(record)
+
+    def _of_proposals(self) -> Iterator[Event]:
+        return self._records.of(PROPOSED)
 
     # Networks.
 
@@ -160,8 +190,11 @@ def costs_of(plan: Plan) -> dict[str, Any]:
 
 
 def _proposal(one: Event, structure: Structure) -> Proposal:
-    kept: dict[str, Indices] = {
+    return Proposal(one["block"], one["before"], one["after"], Plan(structure, _kept(one)))
+
+
+def _kept(one: Event) -> dict[str, Indices]:
+    return {
         axis: tuple(tuple(row) if isinstance(row, list) else row for row in indices)
         for axis, indices in one["kept"].items()
     }
-    return Proposal(one["block"], one["before"], one["after"], Plan(structure, kept))

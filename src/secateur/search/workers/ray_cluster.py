@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,13 +24,15 @@ class RayCluster:
         Raises MissingExtraError without Ray.
         """
         try:
-            import ray  # pyright: ignore[reportMissingImports]
+            import ray
+            from ray.exceptions import RayError
         except ImportError as error:
             raise MissingExtraError("workers on Ray need the extra `search`: pip install 'secateur[search]'") from error
         self._ray = ray
+        self._lost = RayError
         self._started = not ray.is_initialized()
         if self._started:
-            ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         gpus = 1 / on_each_gpu if ray.cluster_resources().get("GPU") else 0
         self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(_carried_out)
         self._threads = threads
@@ -52,7 +55,7 @@ class RayCluster:
             number = under_way.pop(done[0])
             try:
                 yield number, self._ray.get(done[0])
-            except self._ray.exceptions.RayError as error:
+            except self._lost as error:
                 deaths[number] += 1
                 if deaths[number] < ATTEMPTS:
                     under_way[ask(number)] = number
