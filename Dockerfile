@@ -1,0 +1,10 @@
+# docker build -t secateur . && docker run -v $PWD:/work secateur search --recipe search.yaml
+FROM python:3.11-slim
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY src src
+RUN pip install --no-cache-dir --constraint constraints.txt torch==2.13.0 \
+    && pip install --no-cache-dir --constraint constraints.txt ".[data,search]"
+WORKDIR /work
+ENTRYPOINT ["secateur"]
+CMD ["--help"]
