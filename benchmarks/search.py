@@ -1,0 +1,143 @@
+"""A search to half of the multiply-accumulates against one cut and as much training: LeNet-5 on digits and on MNIST.
+
+    SECATEUR_DATA=... python benchmarks/search.py [--data digits mnist] [--seeds 0 1 2] [--workers cpu:4]
+
+The dense network is trained from each seed. The search goes to half in iterations, its result is trained for some
+epochs; the candidate that wins an iteration has been trained for `short_steps` in it. `one cut` is `prune` with what it
+does by itself when it is given data, then trained for as many steps as the network of the search has had in all; `one
+cut, all steps` for as many as all candidates have had together. Each trains at the best of three rates, as judged on
+images held out of training, with the same schedule. Accuracy on test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from page import write_between_markers
+from runs import read_record, with_run, write_record
+from torch import nn
+
+import secateur as sc
+from secateur.data import ImageSet, open_data
+from secateur.models import build_model, example_inputs
+from secateur.search.netadapt import Search, SearchConfig
+from secateur.search.workers import Workers, open_workers
+from secateur.spec import parse_budgets
+from secateur.train import TrainConfig, evaluate, fit
+
+RESULT = Path(__file__).parent / "results" / "search.json"
+PAGE = Path(__file__).parent.parent / "docs" / "search.md"
+SHAPE, BATCH = (1, 28, 28), 64
+RATES = (0.005, 0.02, 0.05)
+DENSE_EPOCHS = {"digits": 30, "mnist": 3}
+LONG_EPOCHS = {"digits": 10, "mnist": 1}
+CONFIG = SearchConfig(block_ratio=0.1, short_steps=50, calibration=512)
+MACS = 0.5
+
+
+def dense(data: str, train: ImageSet, seed: int) -> nn.Module:
+    model = build_model("lenet5", input_shape=SHAPE, seed=seed)
+    fit(model, train, config=TrainConfig(epochs=DENSE_EPOCHS[data], batch_size=BATCH, learning_rate=0.05, seed=seed))
+    return model.eval()
+
+
+def searched(model: nn.Module, train: ImageSet, seed: int, workers: Workers) -> tuple[nn.Module, int, int]:
+    """The network, the steps that it was trained for in the search, and those of all candidates."""
+    short = TrainConfig(batch_size=BATCH, learning_rate=0.01, schedule="cosine")
+    config = replace(CONFIG, short_training=short, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = example_inputs("lenet5", input_shape=SHAPE)
+        run = Path(folder) / "run"
+        result = Search(model, inputs, parse_budgets({"macs": MACS}), train, run, config, workers).run()
+        events = [json.loads(line) for line in (run / "search.jsonl").read_text().splitlines()]
+    own = CONFIG.short_steps * len(result.rows)
+    half = CONFIG.short_steps // 2
+    candidates = [event for event in events if event["event"] == "candidate" and event["stage"] > 0]
+    return result.model, own, half * len(candidates)
+
+
+def cut_once(model: nn.Module, train: ImageSet, seed: int) -> nn.Module:
+    images = [x for x, _ in train.subset(512, seed).batches(128)]
+    return sc.prune(model, images[0][:2], budget={"macs": MACS}, data=images, seed=seed).model
+
+
+def trained(model: nn.Module, train: ImageSet, steps: int, seed: int) -> nn.Module:
+    """At the rate that is best on a tenth of the images, then on all of them."""
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    held, rest = (
+        replace(train, images=train.images[part], labels=train.labels[part])
+        for part in (order[: len(train) // 10], order[len(train) // 10 :])
+    )
+    base = TrainConfig(epochs=steps, max_steps=steps, batch_size=BATCH, schedule="one-cycle", seed=seed)
+
+    def after(rate: float, images: ImageSet) -> nn.Module:
+        copy = sc.shrink(model, sc.Plan(sc.trace(model, *example_inputs("lenet5", input_shape=SHAPE)), {}))
+        fit(copy, images, config=replace(base, learning_rate=rate))
+        return copy.eval()
+
+    best = max(RATES, key=lambda rate: evaluate(after(rate, rest), held)["accuracy"])
+    return after(best, train)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", nargs="+", default=["digits", "mnist"], choices=list(DENSE_EPOCHS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--workers", default="cpu:4")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for data in options.data:
+        train, test = (open_data(data, split, input_shape=SHAPE) for split in ("train", "test"))
+        long = LONG_EPOCHS[data] * (len(train) // BATCH)
+        for seed in options.seeds:
+            model = dense(data, train, seed)
+            workers = open_workers(options.workers)
+            start = time.monotonic()
+            found, own, every = searched(model, train, seed, workers)
+            wall = time.monotonic() - start
+            workers.close()
+            once = cut_once(model, train, seed)
+            networks = {
+                "search": trained(found, train, long, seed),
+                "one cut": trained(once, train, own + long, seed),
+                "one cut, all steps": trained(once, train, every + long, seed),
+            }
+            before = 100 * evaluate(model, test)["accuracy"]
+            for way, network in networks.items():
+                row = {"seed": seed, "before": before, "accuracy": 100 * evaluate(network, test)["accuracy"]}
+                row |= {"macs": MACS, "steps": {"search": own + long, "one cut": own + long}.get(way, every + long)}
+                print(data, way, json.dumps({**row, "search_s": wall}), flush=True)
+                write(data, way, row)
+
+
+def write(data: str, way: str, row: dict[str, Any]) -> None:
+    """Add a run to the results; one of the same seed is replaced."""
+    held = read_record(RESULT)
+    ways = held.setdefault(data, {})
+    ways[way] = with_run(ways.get(way, {}), row)
+    write_record(RESULT, held)
+    write_between_markers(PAGE, "search", table(held))
+
+
+def table(held: dict[str, Any]) -> str:
+    """Accuracies, mean over seeds, as Markdown."""
+    lines = ["| data | way | seeds | training steps | before | after |", "|---|---|---:|---:|---:|---:|"]
+    for data, ways in held.items():
+        for way, found in ways.items():
+            runs = found["runs"]
+            before, steps = (statistics.mean(run[key] for run in runs) for key in ("before", "steps"))
+            after = f"{found['mean']:.2f} +- {found['spread']:.2f}"
+            lines.append(f"| {data} | {way} | {len(runs)} | {steps:.0f} | {before:.2f} | {after} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
