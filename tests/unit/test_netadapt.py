@@ -84,8 +84,10 @@ def test_sizes_are_rounded_down_where_they_are_no_multiples() -> None:
 
 
 def test_a_search_ends_within_the_budget_and_all_is_on_the_disk(tmp_path: Path) -> None:
-    found = search(tmp_path / "run", final_round_to=2)
+    found = search(tmp_path / "run", final_round_to=2, long_epochs=1, teacher=0.5)
+    given = {name: tensor.clone() for name, tensor in found.model.state_dict().items()}
     result = found.run()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in found.model.state_dict().items())
     assert result.after["macs"] <= 0.6 * result.before["macs"]
     assert all(size % 2 == 0 or size == 1 for size in _widths(result.model))
     assert result.verification is not None and result.verification.ok

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from secateur.data import ImageSet
 from secateur.recover import SECOND_ORDER, heal_, healed_scores, stages_of
@@ -20,7 +21,7 @@ from secateur.score import score
 from secateur.score.gradients import batches
 from secateur.search.netadapt.config import SearchConfig
 from secateur.spec import Plan, Scores, SecateurError, Structure
-from secateur.structure.capture import Inputs
+from secateur.structure.capture import Inputs, private_copy
 from secateur.surgery import shrink
 from secateur.train import Distillation, evaluate, fit
 
@@ -59,7 +60,7 @@ def scored(shared: Mapping[str, Any], device: str, *, structure: Structure) -> S
     """Scores of the network that is to be cut."""
     material: Material = shared[MATERIAL]
     config, data = material.config, material.calibration(device)
-    model = shared[BASE].to(device)
+    model = _on(device, shared[BASE])
     with redirect_stderr(StringIO()):
         if config.criterion == SECOND_ORDER:
             return healed_scores(model, structure, lambda: batches(data), seed=config.seed)
@@ -72,7 +73,7 @@ def judged(
     """The candidate that the plan makes, healed, or with these weights of an earlier part of the race; trained for so
     many steps and judged."""
     material: Material = shared[MATERIAL]
-    base = shared[BASE].to(device)
+    base = _on(device, shared[BASE])
     small = shrink(base, plan).eval()
     with redirect_stderr(StringIO()):  # of several at once no progress can be read
         if weights is None:
@@ -88,17 +89,23 @@ def judged(
     return Judged(found["accuracy"], found["loss"], to_bytes(state))
 
 
+def _on(device: str, model: nn.Module) -> nn.Module:
+    """The model, or a copy there: what is shared stays where it is."""
+    return model if device == "cpu" else private_copy(model).to(device)
+
+
 def _heal_(small: nn.Module, base: nn.Module, plan: Plan, material: Material, device: str) -> None:
     stages = stages_of(material.config.recover)
     data = [((x,), None) for x, _ in material.calibration(device)] if stages else []
     generator = torch.Generator().manual_seed(material.config.seed)
-    for _ in heal_(small, base, plan, material.inputs, data, stages, generator):
+    inputs = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, material.inputs)
+    for _ in heal_(small, base, plan, inputs, data, stages, generator):
         pass
 
 
 def _train_(small: nn.Module, shared: Mapping[str, Any], device: str, steps: int, seed: int) -> None:
     config = shared[MATERIAL].config
     training = replace(config.short_training, epochs=steps, max_steps=steps, seed=seed, device=device)
-    teacher = Distillation(small, shared[TEACHER], alpha=config.teacher) if config.teacher else None
+    teacher = Distillation(small, _on(device, shared[TEACHER]), alpha=config.teacher) if config.teacher else None
     fit(small, shared[MATERIAL].train, config=training, distillation=teacher)
     small.eval()

@@ -35,8 +35,8 @@ from secateur.search.netadapt.run_folder import COSTS, Event, RunFolder, costs_o
 from secateur.search.workers import Failure, InProcess, Task, Workers
 from secateur.spec import Budget, RunRecord, Scores, SecateurError, Structure, Verification
 from secateur.store import read_run, remember_cut, save_folder
-from secateur.structure import Traced, named_tensors, trace_program
-from secateur.structure.capture import Inputs, private_copy
+from secateur.structure import Traced, clone_with, named_tensors, trace_program
+from secateur.structure.capture import Inputs
 from secateur.structure.selectors import restrict
 from secateur.surgery import shrink, verify_traced
 from secateur.train import Distillation, evaluate, fit
@@ -92,7 +92,7 @@ class Search:
     told: Callable[[str], object] = lambda _: None
 
     def __post_init__(self) -> None:
-        self.model = private_copy(self.model).eval().requires_grad_(True)
+        self.model = _copy(self.model).eval().requires_grad_(True)
         self.material = Material(self.inputs, *self._split(), self.config)
         self.folder = RunFolder(self.path, self._about())
 
@@ -248,7 +248,7 @@ class Search:
     def _train_(self, base: nn.Module, checkpoint_dir: Path) -> None:
         config = self.config
         training = replace(config.long_training, epochs=config.long_epochs, seed=config.seed, device=self.device)
-        teacher = Distillation(base, private_copy(self.model), alpha=config.teacher) if config.teacher else None
+        teacher = Distillation(base, _copy(self.model), alpha=config.teacher) if config.teacher else None
         fit(
             base,
             self.material.train,
@@ -268,7 +268,7 @@ class Search:
     # What it depends on.
 
     def _network(self, iteration: int) -> nn.Module:
-        return self.folder.network(iteration, private_copy(self.model))
+        return self.folder.network(iteration, _copy(self.model))
 
     def _split(self) -> tuple[ImageSet, ImageSet]:
         """Images to train on and to judge by."""
@@ -284,6 +284,11 @@ class Search:
         budgets = {budget.unit: budget.value for budget in self.budgets}
         asked = {**asdict(self.config), "budget": budgets, "images": len(self.data), "weights": _digest(self.model)}
         return {key: _plain(value) for key, value in asked.items()}
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """With weights of its own."""
+    return clone_with(model, lambda tensor: tensor.detach().clone())
 
 
 def _plain(value: Any) -> Any:
