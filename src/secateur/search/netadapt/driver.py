@@ -144,18 +144,28 @@ class Search:
 
     def _searched(self) -> _Look:
         """The first network that is within the budgets."""
-        dense = self._looked_at(self.model)
-        goals = goals_of(self.budgets, dense.structure, dense.latency)
-        number = len(self.folder.chosen())
+        goals, number = self._goals(), len(self.folder.chosen())
         look = self._looked_at(self._network(number))
-        while exceeded(goals, costs_now(goals, look.structure, look.latency)):
+        while not self.folder.is_reached():
+            tried = self.folder.proposals(number + 1, look.structure)
+            if tried is None and not exceeded(goals, costs_now(goals, look.structure, look.latency)):
+                self.folder.note_reached(number)
+                break
             number += 1
-            tried = self.folder.proposals(number, look.structure)
             if tried is None:
                 tried = self._tried(look, goals, number)
                 self.folder.note_proposals(number, tried)
             look = self._looked_at(self._iteration(number, look, tried))
         return look
+
+    def _goals(self) -> tuple[Goal, ...]:
+        """As written down: what is measured in time would be another the next time."""
+        goals = self.folder.goals()
+        if goals is None:
+            dense = self._looked_at(self.model)
+            goals = goals_of(self.budgets, dense.structure, dense.latency)
+            self.folder.note_goals(goals)
+        return goals
 
     def _rounded(self, look: _Look) -> nn.Module:
         """With sizes that are multiples, where they are not and are asked for."""
@@ -186,7 +196,10 @@ class Search:
     def _tried(self, look: _Look, goals: Sequence[Goal], number: int) -> list[Proposal]:
         share = self.config.block_ratio * self.config.decay ** (number - 1)
         limits = self._limits(self.config.round_to)
-        return proposals(look.structure, self._scores(look), goals, share, limits, look.latency)
+        made = proposals(look.structure, self._scores(look), goals, share, limits, look.latency)
+        if look.latency is not None:
+            look.latency.table.save()
+        return made
 
     def _limits(self, round_to: int | str) -> Limits:
         return Limits(round_to, self.config.min_keep)

@@ -6,6 +6,7 @@ import csv
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 
 from secateur.cost import network_costs
 from secateur.loading import load
-from secateur.search.netadapt.proposals import Proposal
+from secateur.search.netadapt.proposals import Goal, Proposal
 from secateur.search.netadapt.records import Records
 from secateur.spec import Plan, Scores, SecateurError, Structure
 from secateur.spec.plan import Indices
@@ -33,7 +34,7 @@ COLUMNS = {
     "macs": "macs",
 }
 """Of the table, and what they are called in events."""
-PROPOSED, CANDIDATE, CHOSEN = "proposed", "candidate", "chosen"
+GOALS, PROPOSED, CANDIDATE, CHOSEN, REACHED = "goals", "proposed", "candidate", "chosen", "reached"
 COSTS = ("macs", "param_count", "size_bytes")
 
 Event = Mapping[str, Any]
@@ -49,6 +50,23 @@ class RunFolder:
         self._records = Records(path / JOURNAL, about)
 
     # What happened.
+
+    def goals(self) -> tuple[Goal, ...] | None:
+        """What the budgets mean; None where the search has not begun."""
+        for record in self._records.of(GOALS):
+            return tuple(Goal(**goal) for goal in record["goals"])
+        return None
+
+    def note_goals(self, goals: Sequence[Goal]) -> None:
+        self._records.append(GOALS, goals=[asdict(goal) for goal in goals])
+
+    def is_reached(self) -> bool:
+        """Whether the budgets are met."""
+        return any(True for _ in self._records.of(REACHED))
+
+    def note_reached(self, iteration: int) -> None:
+        """The iteration by which the budgets are met."""
+        self._records.append(REACHED, iteration=iteration)
 
     def proposals(self, iteration: int, structure: Structure) -> list[Proposal] | None:
         """What the iteration tries; None where it has not begun."""
