@@ -49,7 +49,7 @@ class Case:
 
 
 CASES = {
-    "resnet20-1.37x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 0.73, 87.6, "also"),
+    "resnet20-1.37x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 0.73, 87.6),
     "resnet20-2x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 0.5, 84.0),
     "resnet20-3x": Case("resnet20", "resnet20-cifar10-jpeg", "cifar10", 1 / 3, 75.0),
     "resnet56-2.12x": Case(

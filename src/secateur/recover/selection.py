@@ -11,13 +11,14 @@ Suffixes of shapes: R outputs, D columns and a constant, K indices of the axis t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from secateur.cost import network_costs
 from secateur.recover.segments import find_segments
 from secateur.score.gradients import Batch, at_least, first_batch, picked
 from secateur.score.progress import tracked
@@ -39,15 +40,19 @@ AT_ONCE = 1 / 64
 """Share of the indices left that go together where there are many."""
 
 
-LEVELS = (0.25, 0.5, 0.7, 0.85)
+COARSE, FINE = (0.25, 0.5, 0.7, 0.85), (0.08, 0.16, 0.25, 0.37, 0.5, 0.7, 0.85)
 """Shares of an axis at whose removal the divergence is measured."""
+WORK = 8e12
+"""Multiply-accumulates, about, that measuring at the fine ones may take."""
 HEALED_TOGETHER = 0.5
 """What is left of the loss of an axis, about, when the layers that make it and those that read it are fitted together;
 seen on training images of CIFAR-10."""
 CHECK = 2048
 """Rows of outputs that it is measured on, where the data holds as many: one per image, one per token."""
 FEWEST, MOST = 64, 256
-"""Samples that it is measured on."""
+"""Samples that it is measured on at the coarse levels; at the fine ones at least the latter, and `FINER` times as many
+at most: allocation takes differences of small numbers."""
+FINER = 4
 
 
 @dataclass
@@ -94,7 +99,9 @@ def healed_scores(
     generator = torch.Generator().manual_seed(seed)
     hessians = measure_moments(copy, layers, data(), generator)
     counts = row_importance(copy, reference, layers, data(), hessians, generator)
-    judge = Judge(reference, at_least(data(), _checked(reference, first)))
+    chosen = [axis for axis in structure.axes if axis.chosen]
+    levels, samples = _effort(reference, first, network_costs(structure)["macs"] * len(chosen))
+    judge = Judge(reference, at_least(data(), samples))
     parts = _parts(copy, first, layers)
     values: dict[str, np.ndarray] = {}
     skipped: dict[str, str] = {}
@@ -102,22 +109,27 @@ def healed_scores(
         if structure.axis[block.axis].chosen:
             with bypassed(copy, [block]):
                 values[block.axis] = np.array([judge(copy)])
-    chosen = [axis for axis in structure.axes if axis.chosen and axis.name not in values]
-    for axis in tracked(chosen, "measuring what axes are worth", len(chosen)):
+    scored = [axis for axis in chosen if axis.name not in values]
+    for axis in tracked(scored, "measuring what axes are worth", len(scored)):
         readers = list(_readers(axis, structure, layers, hessians, counts))
         if readers:
-            found = _scores(axis, readers, structure, judge, copy)
+            found = _scores(axis, readers, structure, judge, copy, levels)
             values[axis.name] = found * (HEALED_TOGETHER if _lies_within(axis, structure, parts) else 1)
         else:
             skipped[axis.name] = "no layer reads it that could make up for it"
     return Scores(SECOND_ORDER, values, skipped=skipped, seed=seed)
 
 
-def _checked(reference: nn.Module, inputs: Inputs) -> int:
-    """How many samples to measure the loss on."""
+def _effort(reference: nn.Module, inputs: Inputs, macs: float) -> tuple[tuple[float, ...], int]:
+    """The levels to measure the loss at, and how many samples to measure it on.
+
+    macs: of one sample, with every axis cut once.
+    """
     with torch.no_grad():
         rows = output_tensor(call_model(reference, picked(inputs, slice(0, 1)))).shape[1:-1].numel()
-    return min(MOST, max(FEWEST, CHECK // max(1, rows)))
+    few = min(MOST, max(FEWEST, CHECK // max(1, rows)))
+    affordable = int(WORK / max(1, macs * len(FINE)))
+    return (FINE, min(FINER * few, affordable)) if affordable >= few else (COARSE, few)
 
 
 def _parts(model: nn.Module, inputs: Inputs, layers: Mapping[str, Layer]) -> list[set[str]]:
@@ -164,14 +176,21 @@ def _count(axis: Axis, structure: Structure) -> int:
     return axis.size * (structure.sizes[axis.within] if axis.within is not None else 1)
 
 
-def _scores(axis: Axis, readers: list[_Reader], structure: Structure, judge: Judge, model: nn.Module) -> np.ndarray:
+def _scores(
+    axis: Axis,
+    readers: list[_Reader],
+    structure: Structure,
+    judge: Judge,
+    model: nn.Module,
+    shares: Sequence[float],
+) -> np.ndarray:
     """Indices go within each parent as long as one is left there; at some levels the model is judged, whose layers are
     set to what the readers have become, and back."""
     count = _count(axis, structure)
     order: list[int] = []
     lost: list[float] = []
     measured = {0: 0.0}
-    levels = [round(share * count) for share in LEVELS]
+    levels = [round(share * count) for share in shares]
     left = np.arange(count)
     while len(left):
         costs = torch.stack([reader.costs(torch.from_numpy(left)) for reader in readers]).sum(0).clamp(min=0).numpy()
