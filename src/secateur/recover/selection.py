@@ -42,7 +42,7 @@ AT_ONCE = 1 / 64
 
 COARSE, FINE = (0.25, 0.5, 0.7, 0.85), (0.08, 0.16, 0.25, 0.37, 0.5, 0.7, 0.85)
 """Shares of an axis at whose removal the divergence is measured."""
-WORK = 8e12
+WORK = 6e12
 """Multiply-accumulates, about, that measuring at the fine ones may take."""
 HEALED_TOGETHER = 0.5
 """What is left of the loss of an axis, about, when the layers that make it and those that read it are fitted together;
