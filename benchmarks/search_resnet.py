@@ -1,0 +1,70 @@
+"""ResNet-20 to half of its multiply-accumulates by a search on two workers, before any long training.
+
+    SECATEUR_DATA=... python benchmarks/search_resnet.py [--folder DIR] [--seed 0]
+
+All 50,000 JPEG training images of CIFAR-10, a tenth of which judges candidates; those that are ahead learn from labels
+and from the dense network. Accuracy on the 10,000 test images, which nothing was chosen by. A search that was killed
+goes on in `--folder`; the time is that of this call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import torch
+from runs import read_record, with_run, write_record
+
+from secateur.data import open_data
+from secateur.models import build_model, example_inputs, load_weights
+from secateur.search.netadapt import Search, SearchConfig
+from secateur.search.workers import open_workers
+from secateur.spec import parse_budgets
+from secateur.train import TrainConfig, evaluate
+
+RESULT = Path(__file__).parent / "results" / "search_resnet.json"
+DATA = Path(os.environ.get("SECATEUR_DATA", "."))
+TRAINING = TrainConfig(batch_size=128, learning_rate=0.02, schedule="cosine", augment=True)
+CONFIG = SearchConfig(block_ratio=0.1, short_steps=300, calibration=512, held_out=0.04, teacher=0.9)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("search-resnet"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", default="cpu:2")
+    parser.add_argument("--steps", type=int, default=CONFIG.short_steps)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model = build_model("resnet20")
+    load_weights(model, DATA / "resnet20-cifar10-jpeg.safetensors")
+    train, test = open_data("cifar10", "train"), open_data("cifar10", "test")
+    before = 100 * evaluate(model.eval(), test)["accuracy"]
+    workers = open_workers(options.workers)
+    start = time.monotonic()
+    config = SearchConfig(
+        **{**vars(CONFIG), "short_steps": options.steps, "short_training": TRAINING, "seed": options.seed}
+    )
+    inputs = example_inputs("resnet20")
+    search = Search(model, inputs, parse_budgets({"macs": 0.5}), train, options.folder, config, workers, told=print)
+    result = search.run()
+    minutes = (time.monotonic() - start) / 60
+    workers.close()
+    row = {
+        "seed": options.seed,
+        "before": before,
+        "accuracy": 100 * evaluate(result.model, test)["accuracy"],
+        "macs": result.after["macs"] / result.before["macs"],
+        "minutes": minutes,
+        "workers": options.workers,
+        "short_steps": options.steps,
+        "chosen": [(found["block"], found["after"], found["accuracy"]) for found in result.rows],
+    }
+    print(row)
+    write_record(RESULT, with_run(read_record(RESULT), row))
+
+
+if __name__ == "__main__":
+    main()
