@@ -2,8 +2,8 @@
 
     SECATEUR_DATA=... python benchmarks/search_speed.py [--repeats 3]
 
-ResNet-20 on 5,000 JPEG images of CIFAR-10, two iterations, one thread a worker; one worker and two in turn, so that both
-meet the same machine. `driver` is the share of the processor time of all processes that the driver used.
+ResNet-20 on 5,000 JPEG images of CIFAR-10, two iterations, one thread a worker; one worker and two in turn, so that
+both meet the same machine. `driver` is the share of the processor time of all processes that the driver used.
 """
 
 from __future__ import annotations
