@@ -18,7 +18,7 @@ from secateur.recover.folding import _moments, find_links, fold_
 from secateur.recover.recalibration import recalibrate_
 from secateur.recover.refit import fit
 from secateur.recover.replay import Replay
-from secateur.recover.segments import find_segments
+from secateur.recover.segments import Segment, find_segments, windows
 from secateur.recover.selection import _slopes
 from secateur.recover.shortcuts import Keeping, find_shortcuts
 from secateur.recover.tuning import fit_scales
@@ -306,23 +306,36 @@ class Chain(nn.Module):
         return self.head(torch.tanh(self.conv2(x)).mean((2, 3)))
 
 
-def segments_of(model: nn.Module, inputs: Any) -> list[list[str]]:
+def segments_of(model: nn.Module, inputs: Any) -> list[Segment]:
     program = capture_with_values(model.eval(), normalise_inputs(inputs))
     weights = [name for name, parameter in model.named_parameters() if parameter.dim() > 1]
-    return [segment.weights for segment in find_segments(program, dict(model.named_parameters()), weights)]
+    return find_segments(program, dict(model.named_parameters()), weights)
+
+
+def weights_of(model: nn.Module, inputs: Any) -> list[list[str]]:
+    return [segment.weights for segment in segments_of(model, inputs)]
 
 
 def test_networks_are_taken_apart_where_one_tensor_carries_all() -> None:
     x = batches(1)[0][0][0]
-    assert segments_of(Doubled(), x) == [["stem.weight", "conv1.weight", "conv2.weight"], ["head.weight"]]
-    assert segments_of(Chain(), x) == [
+    assert weights_of(Doubled(), x) == [["stem.weight", "conv1.weight", "conv2.weight"], ["head.weight"]]
+    assert weights_of(Chain(), x) == [
         ["conv1.weight", "conv2.weight"],
         ["conv2.weight", "head.weight"],
         ["head.weight"],
     ]
-    blocks = segments_of(build_model("resnet20"), example_inputs("resnet20"))
+    blocks = weights_of(build_model("resnet20"), example_inputs("resnet20"))
     assert blocks[1] == ["layer1.1.conv1.weight", "layer1.1.conv2.weight"]
     assert len(blocks) == 10
+
+
+def test_parts_are_fitted_with_the_one_after_them_or_alone() -> None:
+    segments = segments_of(Chain(), batches(1)[0][0][0])
+    found = [[choice.weights for choice in choices] for choices in windows(segments)]
+    first, second, last = ["conv1.weight", "conv2.weight"], ["conv2.weight", "head.weight"], ["head.weight"]
+    assert found == [[[*first, "head.weight"], first], [second, second], [last]]
+    (whole, part), *_ = windows(segments)
+    assert (whole.start, whole.stop, whole.made) == (part.start, segments[1].stop, segments[1].made)
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet20", "doubled", "chain"])

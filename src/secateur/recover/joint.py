@@ -1,4 +1,4 @@
-"""Layers that belong together fitted together: a whole residual block, or a layer and the next one.
+"""Layers that belong together fitted together: two residual blocks in a row, or a few layers.
 
 Fitted by itself, a layer whose outputs were cut can only go on making those that are left. Together with the layer
 that reads them it makes others, which say more about what is wanted. The output of the part is linearised in its
@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from secateur.recover.pairs import Pair, find_pairs
 from secateur.recover.replay import Replay, Seen, Values
-from secateur.recover.segments import Segment, find_segments
+from secateur.recover.segments import Segment, find_segments, windows
 from secateur.score.gradients import Batch, first_batch, picked, sample_count
 from secateur.score.progress import tracked
 from secateur.sparse.second_order.layers import Layer
@@ -103,15 +103,18 @@ def _joint_refit_(
     done: list[str] = []
     place = 0
     segments = find_segments(parts[0].small.program, dict(small.named_parameters()).keys(), pairs.keys())
-    for segment in tracked(segments, "fitting layers together", len(segments)):
+    for choices in tracked(windows(segments), "fitting layers together", len(segments)):
         for number, part in enumerate(parts):  # one by one, so that what is behind is not alive any more
-            parts[number] = part.advanced(place, segment.start)
-        place = segment.start
-        problem = _Problem(small, segment, pairs, generator)
+            parts[number] = part.advanced(place, choices[0].start)
+        place = choices[0].start
         judges = parts[-max(1, int(JUDGING * len(parts))) :]
-        enough = problem.enough(parts[: -len(judges)] or parts)
-        if enough and problem.solve_(enough, judges):
-            done += [name for name in segment.weights if name not in done]
+        for segment in choices:
+            problem = _Problem(small, segment, pairs, generator)
+            enough = problem.enough(parts[: -len(judges)] or parts)
+            if enough:
+                if problem.solve_(enough, judges):
+                    done += [name for name in segment.weights if name not in done]
+                break
     return done
 
 

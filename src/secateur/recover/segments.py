@@ -6,9 +6,9 @@ it reads one tensor and makes one. Masks, positions and whatever else no weight 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from secateur.structure.program import Program, last_reads
 from secateur.structure.weights import weights_read
@@ -57,6 +57,15 @@ def find_segments(program: Program, parameters: Collection[str], weights: Collec
             found.append(_followed(whole, parts[last + 1 :], program))
         place = last if last > place and len(parts[last].products) == 1 else last + 1
     return found
+
+
+def windows(segments: Sequence[Segment]) -> Iterator[tuple[Segment, ...]]:
+    """At each part what to fit, the best first: the part together with the one after it, so that it need not make up
+    for what that can make up for, or the part by itself."""
+    for part, later in zip_longest(segments, segments[1:]):
+        products = part.products if later is None else tuple(dict.fromkeys(part.products + later.products))
+        whole = part if later is None else Segment(part.start, later.stop, later.made, products)
+        yield (part,) if later is None or len(whole.products) > MOST_LAYERS else (whole, part)
 
 
 def _followed(segment: Segment, later: list[Segment], program: Program) -> Segment:
