@@ -118,7 +118,8 @@ class CutOptions(Common):
         str,
         Option(
             help="How the rest makes up for what goes, without training. Channels: refit, joint, none; auto is all of "
-            "it, with --data; fold needs none; tune weights inputs alone, recalibrate is BatchNorms alone. Single weights: second-order."
+            "it, with --data; fold needs none; tune: inputs of layers are weighted, recalibrate: BatchNorms are measured. "
+            "Single weights: second-order."
         ),
     ] = "auto"
     granularity: Annotated[
