@@ -118,7 +118,7 @@ class CutOptions(Common):
         str,
         Option(
             help="How the rest makes up for what goes, without training. Channels: refit, joint, none; auto is all of "
-            "it, with --data; fold needs none; tune: inputs of layers are weighted, recalibrate: BatchNorms are measured. "
+            "it, with --data; fold needs none; tune weights inputs, recalibrate measures BatchNorms. "
             "Single weights: second-order."
         ),
     ] = "auto"
