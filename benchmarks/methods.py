@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 import secateur as sc
 from secateur.data import ImageSet, open_data
-from secateur.data.images import drawn
 from secateur.models import build_model
 from secateur.sparse import as_tensors
 from secateur.train import TrainConfig, evaluate, fit
@@ -306,9 +305,7 @@ def images(*, held_out: bool) -> tuple[ImageSet, ImageSet]:
     train = open_data("mnist", "train")
     if not held_out:
         return train, open_data("mnist", "test")
-    chosen = torch.zeros(len(train), dtype=torch.bool)
-    chosen[drawn(len(train), HELD_OUT, seed=0)] = True
-    return tuple(replace(train, images=train.images[part], labels=train.labels[part]) for part in (~chosen, chosen))
+    return train.split(HELD_OUT)
 
 
 def measured(run: Callable[[Run], Figures], given: Run) -> dict[str, float]:

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 import tvshim  # noqa: F401  (before anything imports torchvision)
 from page import write_between_markers
-from runs import read_record, with_run, write_record
+from runs import add_run
 from torch import Tensor, nn
 
 import secateur as sc
@@ -137,11 +137,7 @@ def main() -> None:
 
 def write(budget: str, way: str, row: dict[str, Any]) -> None:
     """Add a run to the results; one of the same seed is replaced."""
-    held = read_record(RESULT)
-    ways = held.setdefault(budget, {})
-    ways[way] = with_run(ways.get(way, {}), row, metric="cosine")
-    write_record(RESULT, held)
-    write_between_markers(PAGE, "minilm", table(held))
+    write_between_markers(PAGE, "minilm", table(add_run(RESULT, [budget, way], row, metric="cosine")))
 
 
 def table(held: dict[str, Any]) -> str:

@@ -57,6 +57,17 @@ def with_run(held: Mapping[str, Any], run: Run, *, metric: str = "accuracy") -> 
     return {"mean": statistics.mean(values), "spread": statistics.pstdev(values), "runs": runs}
 
 
+def add_run(path: Path, place: Sequence[str], run: Run, *, metric: str = "accuracy") -> Run:
+    """The record of this file with a run added under these names, written; one of the same seed is replaced."""
+    record = read_record(path)
+    held = record
+    for name in place[:-1]:
+        held = held.setdefault(name, {})
+    held[place[-1]] = with_run(held.get(place[-1], {}), run, metric=metric)
+    write_record(path, record)
+    return record
+
+
 def read_record(path: Path, empty: Mapping[str, Any] | None = None) -> Run:
     """What is there already."""
     return json.loads(path.read_text()) if path.exists() else dict(empty or {})

@@ -12,6 +12,7 @@ images held out of training, with the same schedule. Accuracy on test images.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import tempfile
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 from page import write_between_markers
-from runs import read_record, with_run, write_record
+from runs import add_run
 from torch import nn
 
 import secateur as sc
@@ -71,17 +72,13 @@ def cut_once(model: nn.Module, train: ImageSet, seed: int) -> nn.Module:
 
 def trained(model: nn.Module, train: ImageSet, steps: int, seed: int) -> nn.Module:
     """At the rate that is best on a tenth of the images, then on all of them."""
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    held, rest = (
-        replace(train, images=train.images[part], labels=train.labels[part])
-        for part in (order[: len(train) // 10], order[len(train) // 10 :])
-    )
+    rest, held = train.split(len(train) // 10, seed)
     base = TrainConfig(epochs=steps, max_steps=steps, batch_size=BATCH, schedule="one-cycle", seed=seed)
 
     def after(rate: float, images: ImageSet) -> nn.Module:
-        copy = sc.shrink(model, sc.Plan(sc.trace(model, *example_inputs("lenet5", input_shape=SHAPE)), {}))
-        fit(copy, images, config=replace(base, learning_rate=rate))
-        return copy.eval()
+        network = copy.deepcopy(model)
+        fit(network, images, config=replace(base, learning_rate=rate))
+        return network.eval()
 
     best = max(RATES, key=lambda rate: evaluate(after(rate, rest), held)["accuracy"])
     return after(best, train)
@@ -120,11 +117,7 @@ def main() -> None:
 
 def write(data: str, way: str, row: dict[str, Any]) -> None:
     """Add a run to the results; one of the same seed is replaced."""
-    held = read_record(RESULT)
-    ways = held.setdefault(data, {})
-    ways[way] = with_run(ways.get(way, {}), row)
-    write_record(RESULT, held)
-    write_between_markers(PAGE, "search", table(held))
+    write_between_markers(PAGE, "search", table(add_run(RESULT, [data, way], row)))
 
 
 def table(held: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import torch
 import tvshim  # noqa: F401  (before anything imports torchvision)
 from page import write_between_markers
-from runs import pruned, read_record, with_run, write_record
+from runs import add_run, pruned
 from torch import nn
 
 from secateur.data import ImageSet, open_data
@@ -88,10 +88,7 @@ def main() -> None:
 
 def write(way: str, row: dict[str, Any]) -> None:
     """Add a run to the results; one of the same seed is replaced."""
-    held = read_record(RESULT)
-    held[way] = with_run(held.get(way, {}), row)
-    write_record(RESULT, held)
-    write_between_markers(PAGE, "vit", table(held))
+    write_between_markers(PAGE, "vit", table(add_run(RESULT, [way], row)))
 
 
 def table(held: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ its training at most an epoch.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,8 @@ from secateur.loading import load
 from secateur.pipeline import prune
 from secateur.sparse import as_tensors, masks_of, prunable_weights, sparsity
 from secateur.spec import RunRecord, SecateurError
+from secateur.spec.errors import changes
+from secateur.spec.files import write_whole
 from secateur.store import read_run, save_folder
 from secateur.structure import trace
 from secateur.structure.capture import Inputs
@@ -123,10 +124,9 @@ class Comparison:
         except (ValueError, KeyError, TypeError) as error:
             raise SecateurError(f"{path} cannot be read ({error}); remove {self.out} to start again") from error
         asked = json.loads(json.dumps(settings))
-        other = sorted(key for key in held.keys() | asked.keys() if held.get(key) != asked.get(key))
+        other = ", ".join(changes(held, asked).values())
         if other:
-            was = ", ".join(f"{key} {held.get(key)} -> {asked.get(key)}" for key in other)
-            raise SecateurError(f"{self.out} holds a comparison with other options ({was}); choose another --out")
+            raise SecateurError(f"{self.out} holds a comparison with other options ({other}); choose another --out")
 
     # The cells.
 
@@ -252,6 +252,4 @@ def _prunable(model: nn.Module) -> int:
 
 
 def _write(path: Path, record: Metrics) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(record, indent=1) + "\n")

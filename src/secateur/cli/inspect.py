@@ -94,11 +94,10 @@ def _differences(file: Path, structure: Structure) -> Outcome:
 
 def _written(outcome: Outcome, path: Path) -> Outcome:
     from secateur.spec import SecateurError
+    from secateur.spec.files import write_whole
 
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(f"{outcome.text}\n")
-        temporary.replace(path)
+        write_whole(path, f"{outcome.text}\n")
     except OSError as error:
         raise SecateurError(f"cannot write {path}: {error.strerror}; choose another --out") from error
     return replace(outcome, text=f"written to {path}")

@@ -70,7 +70,19 @@ class OutOptions(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CutOptions(Common):
+class SelectorOptions(Common):
+    """Which parts of the network."""
+
+    ignore: Annotated[
+        list[str], Option(metavar="SELECTOR", help="Leave whole: a module, re:PATTERN, or module type; repeatable.")
+    ] = field(default_factory=list)
+    targets: Annotated[list[str], Option(metavar="SELECTOR", help="Cut these alone; may be repeated.")] = field(
+        default_factory=list
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutOptions(SelectorOptions):
     """How much goes, and how that is decided."""
 
     budget: Annotated[
@@ -108,12 +120,6 @@ class CutOptions(Common):
         str,
         Option(help="Networks of transformers: cut to sizes that their config can say: auto (if free), config, none."),
     ] = "auto"
-    ignore: Annotated[
-        list[str], Option(metavar="SELECTOR", help="Leave whole: a module, re:PATTERN, or module type; repeatable.")
-    ] = field(default_factory=list)
-    targets: Annotated[list[str], Option(metavar="SELECTOR", help="Cut these alone; may be repeated.")] = field(
-        default_factory=list
-    )
     recover: Annotated[
         str,
         Option(
@@ -203,3 +209,8 @@ class TrainingOptions(ModelOptions, DataOptions, OutOptions, TeacherOptions):
         Option("--log", "--log-file", metavar="FILE.jsonl", help="Write a line of JSON per epoch."),
     ] = None  # torchrun takes `--log` for an abbreviation of its own options, wherever it stands
     tensorboard: Annotated[Path | None, Option(metavar="DIR", help="Write curves for TensorBoard.")] = None
+
+
+def number_or_name(text: str) -> int | str:
+    """What `--round-to` means: a multiple, a device profile, or `auto`."""
+    return int(text) if text.isdecimal() else text

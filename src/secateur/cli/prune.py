@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from secateur.cli.options import CutOptions, DataOptions, ModelOptions, OutOptions
+from secateur.cli.options import CutOptions, DataOptions, ModelOptions, OutOptions, number_or_name
 from secateur.cli.outcome import Outcome
 from secateur.cli.tables import before_and_after
 
@@ -155,7 +155,7 @@ def _pruned(
         allocator=options.allocator,
         merge=options.merge,
         shares=_shares(options.share),
-        round_to=options.profile if options.profile is not None else _number_or_name(options.round_to),
+        round_to=options.profile if options.profile is not None else number_or_name(options.round_to),
         min_keep=options.min_keep,
         max_remove_ratio=options.max_remove_ratio,
         ignore=tuple(options.ignore),
@@ -180,10 +180,6 @@ def _pruned(
         verify=options.verify,
         config=config,
     )
-
-
-def _number_or_name(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
 
 
 def _metrics(model: nn.Module, opened: Opened, data: ImageSet | TextSet | None) -> dict[str, Any]:

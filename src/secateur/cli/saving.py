@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from secateur.cli.options import Common
 from secateur.cli.recipe import FILE_NAME, as_recipe, as_record
 from secateur.models import tokenizer_files
 from secateur.spec import RunRecord, SecateurError, Verification
-from secateur.store import demand_free, save_folder
+from secateur.store import demand_free, environment, save_folder
 
 
 def demand_out(out: Path | None) -> Path:
@@ -47,7 +45,7 @@ def save(
         verification=verification,
         options=as_record(options),
         stages=tuple(stages),
-        environment={"torch": torch.__version__, "python": platform.python_version()},
+        environment=environment(),
         notes=notes,
     )
     texts = {FILE_NAME: as_recipe(verb, options), **tokenizer_files(str(source.get("name", "")))}

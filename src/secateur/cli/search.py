@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from secateur.cli.options import DataOptions, ModelOptions
+from secateur.cli.options import DataOptions, ModelOptions, SelectorOptions, number_or_name
 from secateur.cli.outcome import Outcome
 from secateur.cli.tables import before_and_after, table
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(ModelOptions, DataOptions):
+class Options(ModelOptions, DataOptions, SelectorOptions):
     """Options of `search`."""
 
     budget: Annotated[
@@ -37,12 +37,6 @@ class Options(ModelOptions, DataOptions):
         str, Option(metavar="N", help="After the search, all counts become multiples of this.")
     ] = "1"
     min_keep: Annotated[int, Option(help="Channels that every layer keeps at least.")] = 1
-    ignore: Annotated[
-        list[str], Option(metavar="SELECTOR", help="Leave whole: a module, re:PATTERN, or module type; repeatable.")
-    ] = field(default_factory=list)
-    targets: Annotated[list[str], Option(metavar="SELECTOR", help="Cut these alone; may be repeated.")] = field(
-        default_factory=list
-    )
     granularity: Annotated[
         list[str], Option(metavar="KIND", help="Cut these kinds alone: channels, heads, blocks, ...; repeatable.")
     ] = field(default_factory=list)
@@ -157,8 +151,8 @@ def _config(options: Options, images: int) -> SearchConfig:
         criterion=options.criterion,
         block_ratio=options.block_ratio,
         decay=options.decay,
-        round_to=_number_or_name(options.round_to),
-        final_round_to=_number_or_name(options.final_round_to),
+        round_to=number_or_name(options.round_to),
+        final_round_to=number_or_name(options.final_round_to),
         min_keep=options.min_keep,
         ignore=tuple(options.ignore),
         targets=tuple(options.targets),
@@ -186,10 +180,6 @@ def _short_steps(options: Options, images: int) -> int:
     if options.short_steps is not None:
         raise BudgetError("give --short-steps or --short-epochs, not both")
     return round(options.short_epochs * images * (1 - options.held_out) / options.batch_size)
-
-
-def _number_or_name(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
 
 
 def _history(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -124,25 +124,13 @@ def _levels(opened: Opened, options: Options, calibration: ImageSet) -> Iterable
 
 def _journal(opened: Opened, options: Options) -> Any:
     """Of everything that a level's number depends on."""
-    from secateur.search import Journal
+    from secateur.search import Journal, digest_of
 
     if options.out is None:
         return None
     asked = ("granularity", "criterion", "data", "limit", "split", "images", "seed")
-    about = {name: getattr(options, name) for name in asked} | {"weights": _digest(opened.model)}
+    about = {name: getattr(options, name) for name in asked} | {"weights": digest_of(opened.model)}
     return Journal(options.out / LEVELS, about)
-
-
-def _digest(model: nn.Module) -> str:
-    from hashlib import sha256
-
-    import torch
-
-    digest = sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _mean_loss(curve: Sequence[tuple[float, float]]) -> float:
@@ -167,10 +155,9 @@ def _nearest(ratio: float, ratios: Sequence[float]) -> float:
 def _save(out: Path, record: Mapping[str, Any], curves: Curves, name: str) -> None:
     from secateur.cli.outcome import as_json
     from secateur.cli.picture import curves_svg
+    from secateur.spec.files import write_whole
 
     title = f"sensitivity of {name}"
     picture = curves_svg(curves, title=title, across="share of the layer that goes", up="accuracy lost")
     for file, text in ((RESULT, as_json(record) + "\n"), (PICTURE, picture)):
-        temporary = out / f".{file}.tmp"
-        temporary.write_text(text)
-        temporary.replace(out / file)
+        write_whole(out / file, text)

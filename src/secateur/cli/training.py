@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from secateur.cli.measuring import measured
 from secateur.cli.methods import in_training, made_for, told
 from secateur.cli.opening import Target
@@ -18,7 +16,6 @@ from secateur.cli.session import note
 from secateur.cli.tables import before_and_after
 from secateur.cli.teacher import distillation_of
 from secateur.data import ImageSet
-from secateur.data.images import drawn
 from secateur.sparse import as_tensors, masks_of
 from secateur.spec import SecateurError
 from secateur.train import JsonLines, TensorBoard, TrainConfig, fit, telling
@@ -86,10 +83,7 @@ def _held_out(options: TrainingOptions, images: ImageSet) -> tuple[ImageSet, Ima
         )
     if count == 0:
         return images, None
-    aside = torch.zeros(len(images), dtype=torch.bool)
-    aside[drawn(len(images), count, options.seed)] = True
-    parts = [replace(images, images=images.images[part], labels=images.labels[part]) for part in (~aside, aside)]
-    return parts[0], parts[1]
+    return images.split(count, options.seed)
 
 
 def _shift(options: TrainingOptions) -> int | None:

@@ -82,7 +82,7 @@ def _replayed(original: Target, saved: nn.Module, plans: tuple[Plan, ...]) -> tu
     from secateur.sparse import apply_masks_, as_tensors, masks_of, verify_masks
     from secateur.spec import StoreError
     from secateur.store import history_of
-    from secateur.structure import clone_with
+    from secateur.structure import clone
     from secateur.structure.capture import normalise_inputs
     from secateur.surgery import shrink, verify
 
@@ -94,7 +94,7 @@ def _replayed(original: Target, saved: nn.Module, plans: tuple[Plan, ...]) -> tu
         model = small
     masks = masks_of(saved)
     if masks is not None:
-        sparse = apply_masks_(clone_with(model, lambda tensor: tensor.detach().clone()), as_tensors(masks))
+        sparse = apply_masks_(clone(model), as_tensors(masks))
         proofs.append(verify_masks(model, sparse, as_tensors(masks), normalise_inputs(opened.inputs)))
         model = sparse
     if not proofs:

@@ -77,6 +77,16 @@ class ImageSet:
                 f"{self.name}: asked for {count} images, has {len(self)}; give a number within 1..{len(self)}"
             )
         chosen = drawn(len(self), count, seed)
+        return self._picked(chosen)
+
+    def split(self, count: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+        """All but `count` images, and these, drawn without replacement; both in their original order."""
+        aside = torch.zeros(len(self), dtype=torch.bool)
+        aside[drawn(len(self), count, seed)] = True
+        return self._picked(~aside), self._picked(aside)
+
+    def _picked(self, chosen: Tensor) -> ImageSet:
+        """chosen: indices, or a mask."""
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
     def batches(

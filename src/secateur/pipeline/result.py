@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from secateur.spec import ElementMasks, Plan, RunRecord, Structure, Verification
-from secateur.store import save_folder
+from secateur.store import environment, save_folder
 
 Metrics = Mapping[str, Any]
 Evaluate = Callable[[nn.Module], float | Metrics]
@@ -70,7 +68,6 @@ class PruneResult:
 
     def run_record(self) -> RunRecord:
         """The record of this run."""
-        environment = {"torch": torch.__version__, "python": platform.python_version()}
         model = self.plan.structure.model
         return RunRecord(
             "prune",
@@ -80,7 +77,7 @@ class PruneResult:
             self.verification,
             self.options,
             self.stages,
-            environment,
+            environment(),
             self.notes,
         )
 

@@ -23,7 +23,7 @@ from secateur.score.reduction import key_along
 from secateur.sparse.second_order.layers import Layer, find_layers
 from secateur.spec import Plan
 from secateur.structure.capture import Inputs, capture_with_values
-from secateur.structure.clone import clone_with
+from secateur.structure.clone import clone
 from secateur.structure.program import Op, Program
 from secateur.structure.weights import find_norms, weights_read
 from secateur.surgery.shrink import shrink
@@ -66,7 +66,7 @@ def fold_(small: nn.Module, dense: nn.Module, plan: Plan, inputs: Inputs) -> lis
     BatchNorm and functions of single numbers, such as those of a residual sum, are left out.
     """
     program = capture_with_values(dense, inputs)
-    copy = clone_with(dense, lambda tensor: tensor.detach().clone()).eval().requires_grad_(False)
+    copy = clone(dense).eval().requires_grad_(False)
     layers = find_layers(copy, inputs, list(plan.structure.reads))
     changed: list[str] = []
     for link in find_links(program):

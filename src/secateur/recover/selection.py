@@ -31,7 +31,7 @@ from secateur.sparse.second_order.sketch import row_importance
 from secateur.spec import Axis, Scores, Structure
 from secateur.spec.expr import axes_of
 from secateur.structure.capture import Inputs, call_model, capture_with_values, private_copy
-from secateur.structure.clone import clone_with
+from secateur.structure.clone import clone
 from secateur.surgery.bypass import bypassed
 
 SECOND_ORDER = "second-order"
@@ -92,7 +92,7 @@ def healed_scores(
     data: starts reading calibration batches anew; labels are not read. Axes that no layer reads which could make up
     for them are skipped.
     """
-    copy, reference = (clone_with(model, lambda tensor: tensor.detach().clone()), private_copy(model))
+    copy, reference = (clone(model), private_copy(model))
     copy, reference = copy.eval().requires_grad_(False), reference.eval()
     first = first_batch(data())[0]
     layers = find_layers(copy, first, list(structure.reads))

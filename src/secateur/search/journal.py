@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from secateur.spec import StoreError
+from secateur.spec.errors import changes
+from secateur.spec.files import write_whole
 
 SCHEMA_VERSION = 1
 
@@ -41,7 +42,7 @@ class Journal:
             raise StoreError(f"{self.path} cannot be read: {error}; delete it to start again") from error
         if version != SCHEMA_VERSION:
             raise StoreError(f"{self.path}: schema_version {version}, expected {SCHEMA_VERSION}; delete it")
-        differing = sorted(key for key in {*about, *self.about} if about.get(key) != self.about.get(key))
+        differing = changes(about, self.about)
         if differing:
             raise StoreError(
                 f"{self.path} holds what was measured with other {', '.join(differing)}; choose another folder, or "
@@ -50,7 +51,5 @@ class Journal:
         return found
 
     def _write(self) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
         record = {"schema_version": SCHEMA_VERSION, "about": self.about, "found": self.found}
-        temporary.write_text(json.dumps(record, indent=1))
-        os.replace(temporary, self.path)
+        write_whole(self.path, json.dumps(record, indent=1))

@@ -16,7 +16,7 @@ from secateur.sparse.masks import layouts, prunable_weights
 from secateur.sparse.pattern import Pattern
 from secateur.spec import BudgetError, Plan, Scores, Structure
 from secateur.spec.plan import Indices
-from secateur.structure import clone_with
+from secateur.structure import clone
 from secateur.surgery import shrink
 
 RATIOS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -111,7 +111,7 @@ def weight_levels(
 
             def make(name: str = name, asked: Request = asked) -> nn.Module:
                 masks = make_masks({name: scores[name]}, {name: weights[name]}, {name: places[name]}, asked)
-                return apply_masks_(clone_with(model, lambda tensor: tensor.detach().clone()), masks)
+                return apply_masks_(clone(model), masks)
 
             yield Level((name,), ratio, make)
 

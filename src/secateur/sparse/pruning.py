@@ -22,7 +22,7 @@ from secateur.sparse.proof import verify_masks
 from secateur.sparse.reconstruction import Reconstructed
 from secateur.sparse.updating import UPDATING, pruned_and_updated
 from secateur.spec import BudgetError, ElementMasks, ScoreError, Verification
-from secateur.structure import clone_with
+from secateur.structure import clone
 from secateur.structure.capture import Inputs, private_copy
 from secateur.structure.selectors import Selector
 
@@ -83,7 +83,7 @@ def prune_weights(
     else:
         found = _by_scores(model, inputs, values, places, data, request, config)
     before = as_tensors(masks_of(model))
-    sparse = clone_with(model, lambda tensor: tensor.detach().clone())
+    sparse = clone(model)
     sparse.load_state_dict(found.weights, strict=False)
     masks = {**before, **{name: kept & before[name] if name in before else kept for name, kept in found.masks.items()}}
     apply_masks_(sparse, masks)

@@ -17,7 +17,7 @@ from secateur.sparse.second_order import Goal, Layer, Task, find_layers, prune_i
 from secateur.sparse.select import keep_highest
 from secateur.spec import BudgetError, ScoreError, SelectorError
 from secateur.spec.errors import nearest
-from secateur.structure import clone_with
+from secateur.structure import clone
 from secateur.structure.capture import private_copy
 
 METHODS = ("second-order", *LAYERWISE)
@@ -64,7 +64,7 @@ def reconstruct(
     held = list(data) if hasattr(data, "__next__") else data
     first = first_batch(batches(held))
     wanted = _shares(model, sparsity, pattern)
-    copy = _forgetful(clone_with(model, lambda tensor: tensor.detach().clone())).eval().requires_grad_(False)
+    copy = _forgetful(clone(model)).eval().requires_grad_(False)
     layers = find_layers(copy, first[0], wanted)
     others = [name for name in wanted if name not in layers]
     before = {name: tensor.clone() for name, tensor in copy.state_dict().items()}

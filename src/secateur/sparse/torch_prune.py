@@ -14,7 +14,7 @@ from torch.nn.utils import prune as torch_prune
 from secateur.models.weights import MASK, ORIGINAL
 from secateur.sparse.masks import Masks, masked_parameters, remember_masks
 from secateur.spec import ElementMasks
-from secateur.structure import clone_with
+from secateur.structure import clone
 
 
 def read_masks(model: nn.Module) -> dict[str, Tensor]:
@@ -35,7 +35,7 @@ def _masks_on(module: nn.Module) -> dict[str, Tensor]:
 def permanent(model: nn.Module) -> nn.Module:
     """A plain copy with the zeros in its weights, as `torch.nn.utils.prune.remove` on everything would make it; it
     remembers its masks. The given model is not changed."""
-    plain = clone_with(model, lambda tensor: tensor.detach().clone())
+    plain = clone(model)
     masks = read_masks(plain)
     for module in plain.modules():
         pruned = list(_masks_on(module))

@@ -5,6 +5,9 @@ A message says what failed, where (module path, axis, file), what was got and ex
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class SecateurError(Exception):
     """Base of all errors raised on purpose; the command line prints its message alone and exits with code 2, or
@@ -57,6 +60,15 @@ class RegistryError(SecateurError, ValueError):
 
 class MissingExtraError(SecateurError, ImportError):
     """An optional dependency is missing; the message names the extra that brings it."""
+
+
+def changes(held: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, str]:
+    """By name, in order, what is asked for otherwise than what is held: `rate 0.1 -> 0.2`."""
+    return {
+        name: f"{name} {held.get(name)} -> {asked.get(name)}"
+        for name in sorted({*held, *asked})
+        if held.get(name) != asked.get(name)
+    }
 
 
 def nearest(name: str, known: list[str], count: int = 3) -> str:

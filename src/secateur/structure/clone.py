@@ -112,6 +112,11 @@ def clone_with(model: nn.Module, substitute: Callable[[torch.Tensor], torch.Tens
         ) from error
 
 
+def clone(model: nn.Module) -> nn.Module:
+    """A copy of the model with tensors of its own; raises as `clone_with` does."""
+    return clone_with(model, lambda tensor: tensor.detach().clone())
+
+
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     """What `copy.deepcopy` gives, several times faster for modules that leave copying to Python."""
     kind: Any = type(value)

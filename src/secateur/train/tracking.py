@@ -7,12 +7,12 @@ epoch again; its new record takes the place of the old one.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from secateur.spec import MissingExtraError
+from secateur.spec.files import write_whole
 
 Record = Mapping[str, Any]
 
@@ -32,9 +32,7 @@ class JsonLines:
             with self.path.open("a") as file:
                 file.write(json.dumps(dict(record)) + "\n")
             return
-        temporary = self.path.with_name(f"{self.path.name}.tmp")
-        temporary.write_text("".join(f"{line}\n" for line in (*earlier, json.dumps(dict(record)))))
-        os.replace(temporary, self.path)
+        write_whole(self.path, "".join(f"{line}\n" for line in (*earlier, json.dumps(dict(record)))))
 
 
 def _epoch(line: str) -> float:

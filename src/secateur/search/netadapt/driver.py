@@ -11,14 +11,11 @@ workers, and whatever was killed on the way: a search that is started again read
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load as from_bytes
 from torch import nn
 
@@ -26,6 +23,7 @@ from secateur.allocate import needs_times
 from secateur.allocate.knobs import Limits
 from secateur.cost import LatencyModel, latency_model, network_costs
 from secateur.data import ImageSet
+from secateur.search.digest import digest_of
 from secateur.search.netadapt.candidate import BASE, MATERIAL, TEACHER, Material, scored
 from secateur.search.netadapt.config import SearchConfig
 from secateur.search.netadapt.kept_scores import left_of
@@ -34,8 +32,8 @@ from secateur.search.netadapt.race import Race
 from secateur.search.netadapt.run_folder import COSTS, Event, RunFolder, costs_of
 from secateur.search.workers import Failure, InProcess, Task, Workers
 from secateur.spec import Budget, RunRecord, Scores, SecateurError, Structure, Verification
-from secateur.store import read_run, remember_cut, save_folder
-from secateur.structure import Traced, clone_with, named_tensors, trace_program
+from secateur.store import environment, read_run, remember_cut, save_folder
+from secateur.structure import Traced, clone, trace_program
 from secateur.structure.capture import Inputs
 from secateur.structure.selectors import restrict
 from secateur.surgery import shrink, verify_traced
@@ -92,9 +90,10 @@ class Search:
     told: Callable[[str], object] = lambda _: None
 
     def __post_init__(self) -> None:
-        self.model = _copy(self.model).eval().requires_grad_(True)
+        self.model = clone(self.model).eval().requires_grad_(True)
         self.material = Material(self.inputs, *self._split(), self.config)
-        self.folder = RunFolder(self.path, self._about())
+        self.asked = self._about()
+        self.folder = RunFolder(self.path, self.asked)
 
     def run(self, *, from_iteration: int | None = None) -> SearchResult:
         """Search, round, train, and save the result in the folder.
@@ -104,9 +103,7 @@ class Search:
         """
         if from_iteration is not None:
             self.folder.go_back_to(from_iteration)
-        self.workers.share(MATERIAL, self.material)
-        if self.config.teacher:
-            self.workers.share(TEACHER, self.model)
+        self._share()
         look = self._searched()
         return self._finished(self._rounded(look))
 
@@ -131,16 +128,20 @@ class Search:
         names = [proposal.block for proposal in tried]
         if block not in names:
             raise SecateurError(f"iteration {iteration} did not try {block!r}; it tried {', '.join(names)}")
-        self.workers.share(MATERIAL, self.material)
+        self._share()
         self.workers.share(BASE, look.base)
-        if self.config.teacher:
-            self.workers.share(TEACHER, self.model)
         race = Race(iteration, tried, self.config, self.folder, self.workers, self.told)
         found = race.again(names.index(block))
         proposal = tried[names.index(block)]
         row = {"iteration": iteration, "block": block, "before": proposal.before, "after": proposal.after}
         row |= {**costs_of(proposal.plan), "accuracy": found.accuracy, "loss": found.loss}
         return row, *self._made(look, proposal, found.weights)
+
+    def _share(self) -> None:
+        """Let the workers have what is the same for all iterations."""
+        self.workers.share(MATERIAL, self.material)
+        if self.config.teacher:
+            self.workers.share(TEACHER, self.model)
 
     def _searched(self) -> _Look:
         """The first network that is within the budgets."""
@@ -152,6 +153,7 @@ class Search:
                 self.folder.note_reached(number)
                 break
             number += 1
+            self.workers.share(BASE, look.base)
             if tried is None:
                 tried = self._tried(look, goals, number)
                 self.folder.note_proposals(number, tried)
@@ -173,6 +175,7 @@ class Search:
         if self.config.final_round_to in (1, "1") or any(row["block"] == EVERYTHING for row in chosen):
             return look.base
         number = len(chosen) + 1
+        self.workers.share(BASE, look.base)
         tried = self.folder.proposals(number, look.structure)
         if tried is None:
             plan = multiples(look.structure, self._scores(look), self._limits(self.config.final_round_to))
@@ -215,7 +218,6 @@ class Search:
         return found
 
     def _scored(self, look: _Look) -> Scores:
-        self.workers.share(BASE, look.base)
         ((_, found),) = self.workers.results([Task("scores", scored, {"structure": look.structure})])
         if isinstance(found, Failure):
             raise SecateurError(f"the network cannot be scored: {found.reason}")
@@ -223,7 +225,6 @@ class Search:
 
     def _iteration(self, number: int, look: _Look, tried: Sequence[Proposal]) -> nn.Module:
         """The network that wins the race, proved, saved and read again."""
-        self.workers.share(BASE, look.base)
         winner, found, weights = Race(number, tried, self.config, self.folder, self.workers, self.told).winner()
         small, proof = self._made(look, winner, weights)
         after = {**costs_of(winner.plan), "accuracy": found["accuracy"], "loss": found["loss"]}
@@ -261,7 +262,7 @@ class Search:
     def _train_(self, base: nn.Module, checkpoint_dir: Path) -> None:
         config = self.config
         training = replace(config.long_training, epochs=config.long_epochs, seed=config.seed, device=self.device)
-        teacher = Distillation(base, _copy(self.model), alpha=config.teacher) if config.teacher else None
+        teacher = Distillation(base, clone(self.model), alpha=config.teacher) if config.teacher else None
         fit(
             base,
             self.material.train,
@@ -273,35 +274,23 @@ class Search:
         base.eval().to("cpu")
 
     def _save(self, model: nn.Module, directory: Path, before: Event, after: Event, proof: Verification | None) -> None:
-        environment = {"torch": torch.__version__, "python": platform.python_version()}
         name = f"{type(model).__module__}.{type(model).__qualname__}"
-        run = RunRecord("search", name, before, after, proof, self._about(), environment=environment)
+        run = RunRecord("search", name, before, after, proof, self.asked, environment=environment())
         save_folder(model, directory, run=run, source=self.source)
 
     # What it depends on.
 
     def _network(self, iteration: int) -> nn.Module:
-        return self.folder.network(iteration, _copy(self.model))
+        return self.folder.network(iteration, clone(self.model))
 
     def _split(self) -> tuple[ImageSet, ImageSet]:
         """Images to train on and to judge by."""
-        order = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(self.config.seed))
-        count = max(1, round(self.config.held_out * len(self.data)))
-        judging, rest = (
-            replace(self.data, images=self.data.images[part], labels=self.data.labels[part])
-            for part in (order[:count].sort().values, order[count:].sort().values)
-        )
-        return rest, judging
+        return self.data.split(max(1, round(self.config.held_out * len(self.data))), self.config.seed)
 
     def _about(self) -> dict[str, Any]:
         budgets = {budget.unit: budget.value for budget in self.budgets}
-        asked = {**asdict(self.config), "budget": budgets, "images": len(self.data), "weights": _digest(self.model)}
+        asked = {**asdict(self.config), "budget": budgets, "images": len(self.data), "weights": digest_of(self.model)}
         return {key: _plain(value) for key, value in asked.items()}
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    """With weights of its own."""
-    return clone_with(model, lambda tensor: tensor.detach().clone())
 
 
 def _plain(value: Any) -> Any:
@@ -311,11 +300,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     return value.__name__ if isinstance(value, type) else value
-
-
-def _digest(model: nn.Module) -> str:
-    digest = sha256()
-    for found in named_tensors(model):
-        digest.update(found.name.encode())
-        digest.update(found.tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from secateur.spec import StoreError
+from secateur.spec.errors import changes
+from secateur.spec.files import write_whole
 
 SCHEMA_VERSION = 1
 BEGUN = "begun"
@@ -49,9 +51,7 @@ class Records:
     def go_back_to(self, iteration: int) -> None:
         """Forget the iterations after this one."""
         kept = [record for record in self._events if record.get("iteration", 0) <= iteration]
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        os.replace(temporary, self.path)
+        write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         self._events = kept
 
     def _read(self) -> Iterator[dict[str, Any]]:
@@ -73,7 +73,6 @@ class Records:
         if first["event"] != BEGUN or first.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(f"{self.path} was written by another version; choose another folder, or delete it")
         held = first["about"]
-        other = sorted(key for key in {*held, *about} if held.get(key) != about.get(key))
+        other = ", ".join(changes(held, about).values())
         if other:
-            was = ", ".join(f"{key} {held.get(key)} -> {about.get(key)}" for key in other)
-            raise StoreError(f"{self.path.parent} holds a search with other options ({was}); choose another folder")
+            raise StoreError(f"{self.path.parent} holds a search with other options ({other}); choose another folder")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as to_bytes
 from torch import nn
 
 from secateur.cost import network_costs
@@ -20,6 +20,7 @@ from secateur.loading import load
 from secateur.search.netadapt.proposals import Goal, Proposal
 from secateur.search.netadapt.records import Records
 from secateur.spec import Plan, Scores, SecateurError, Structure
+from secateur.spec.files import write_whole
 from secateur.spec.plan import Indices
 
 JOURNAL, TABLE, SCORES = "search.jsonl", "search.csv", "scores.safetensors"
@@ -62,7 +63,7 @@ class RunFolder:
 
     def is_reached(self) -> bool:
         """Whether the budgets are met."""
-        return any(True for _ in self._records.of(REACHED))
+        return any(self._records.of(REACHED))
 
     def note_reached(self, iteration: int) -> None:
         """The iteration by which the budgets are met."""
@@ -98,9 +99,7 @@ class RunFolder:
         if weights is not None:
             (self.path / CANDIDATES).mkdir(exist_ok=True)
             path = self._weights(record["iteration"], record["stage"], record["place"])
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_bytes(weights)
-            os.replace(temporary, path)
+            write_whole(path, weights)
         self._records.append(CANDIDATE, **record)
 
     def weights(self, record: Event) -> bytes:
@@ -119,9 +118,8 @@ class RunFolder:
 
     def cuts(self) -> list[Mapping[str, Indices]]:
         """What each iteration has kept of the axes that it cut, in order."""
-        tried = {
-            (record["iteration"], one["block"]): one for record in self._of_proposals() for one in record["proposals"]
-        }
+        proposed = self._records.of(PROPOSED)
+        tried = {(record["iteration"], one["block"]): one for record in proposed for one in record["proposals"]}
         return [_kept(tried[row["iteration"], row["block"]]) for row in self.chosen()]
 
     def scores(self) -> Scores | None:
@@ -135,10 +133,9 @@ class RunFolder:
         return Scores(about["criterion"], values, seed=int(about["seed"]))
 
     def note_scores(self, scores: Scores) -> None:
-        temporary = self.path / f".{SCORES}.tmp"
         about = {"criterion": scores.criterion, "seed": str(scores.seed)}
-        save_file({name: np.ascontiguousarray(of) for name, of in scores.values.items()}, temporary, about)
-        os.replace(temporary, self.path / SCORES)
+        values = {name: np.ascontiguousarray(of) for name, of in scores.values.items()}
+        write_whole(self.path / SCORES, to_bytes(values, about))
 
     def front(self) -> list[Event]:
         """Candidates that no other beats in both accuracy and multiply-accumulates, the largest first."""
@@ -152,16 +149,13 @@ class RunFolder:
         """Every candidate that did not fail, as it was when it was judged last."""
         proposed = {
             (record["iteration"], place): proposal
-            for record in self._of_proposals()
+            for record in self._records.of(PROPOSED)
             for place, proposal in enumerate(record["proposals"])
         }
         last = {(record["iteration"], record["place"]): record for record in self._records.of(CANDIDATE)}
         for key, record in last.items():
             if "error" not in record:
                 yield {name: proposed[key][name] for name in ("before", "after", *COSTS)} | dict(record)
-
-    def _of_proposals(self) -> Iterator[Event]:
-        return self._records.of(PROPOSED)
 
     # Networks.
 
@@ -193,12 +187,11 @@ class RunFolder:
         return self.path / CANDIDATES / f"{iteration:03d}-{stage}-{place:03d}.safetensors"
 
     def _write_table(self) -> None:
-        temporary = self.path / f".{TABLE}.tmp"
-        with temporary.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows([row[key] for key in COLUMNS.values()] for row in self.chosen())
-        os.replace(temporary, self.path / TABLE)
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        writer.writerows([row[key] for key in COLUMNS.values()] for row in self.chosen())
+        write_whole(self.path / TABLE, text.getvalue())
 
 
 def costs_of(plan: Plan) -> dict[str, Any]:

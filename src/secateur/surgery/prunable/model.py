@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from secateur.spec import Plan, PlanError
 from secateur.spec.expr import Expr, axes_of
-from secateur.structure import clone_with, named_tensors
+from secateur.structure import clone, clone_with, named_tensors
 from secateur.surgery.masks import structured_masks
 from secateur.surgery.prunable.modules import FORMS, Prunable, PrunableNorm
 from secateur.surgery.select import removed_mask
@@ -29,7 +29,7 @@ def make_prunable(model: nn.Module) -> nn.Module:
     Only exact `torch.nn` types change (`FORMS`); a subclass keeps the forward that somebody wrote for it. The keys of
     the state_dict stay the same, and so does what the model computes, until `apply_plan`.
     """
-    made = clone_with(model, lambda tensor: tensor.detach().clone())
+    made = clone(model)
     for module in made.modules():
         if type(module) in FORMS:
             _turn_into(module, FORMS[type(module)])

@@ -1,0 +1,12 @@
+"""What a run was made with."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+
+def environment() -> dict[str, str]:
+    """The versions that a run record keeps."""
+    return {"torch": torch.__version__, "python": platform.python_version()}
