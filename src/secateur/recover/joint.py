@@ -20,7 +20,7 @@ from math import ceil, prod
 
 import torch
 from torch import Tensor, nn
-from torch.func import jvp
+from torch.autograd import forward_ad
 from torch.utils._pytree import tree_leaves
 
 from secateur.recover.pairs import Pair, find_pairs
@@ -234,11 +234,10 @@ class _Problem:
         """`J^T J change`."""
         total = {name: torch.zeros_like(value) for name, value in start.items()}
         for part in parts:
-            along = _along(lambda rows, part=part: self._made(part, rows), start, change)
             leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
             with torch.enable_grad():
-                made = self._made(part, leaves)
-            found = _slopes(made, list(leaves.values()), along)
+                made, along = _along(lambda rows, part=part: self._made(part, rows), leaves, change)
+            found = _slopes(made, list(leaves.values()), along.detach())
             for sum_, own in zip(total.values(), found, strict=True):
                 sum_ += own
         return total
@@ -249,11 +248,14 @@ def _slopes(made: Tensor, of: Sequence[Tensor], along: Tensor, *, keep: bool = F
     return torch.autograd.grad(made, of, along, retain_graph=keep, allow_unused=True, materialize_grads=True)
 
 
-def _along(function: Callable[[Rows], Tensor], start: Rows, change: Rows) -> Tensor:
-    """The derivative of the function in the direction of the change."""
-    with warnings.catch_warnings():  # torch compiles its own derivatives in a way that it has deprecated
+def _along(function: Callable[[Rows], Tensor], start: Rows, change: Rows) -> tuple[Tensor, Tensor]:
+    """What the function makes, and its derivative in the direction of the change."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        # torch compiles its own derivatives in a way that it has deprecated
         warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
-        return jvp(function, (start,), (change,))[1]
+        both = {name: forward_ad.make_dual(value, change[name]) for name, value in start.items()}
+        made = forward_ad.unpack_dual(function(both))
+        return made.primal, made.tangent
 
 
 class _Metric:
