@@ -255,7 +255,7 @@ def _along(function: Callable[[Rows], Tensor], start: Rows, change: Rows) -> tup
         warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
         both = {name: forward_ad.make_dual(value, change[name]) for name, value in start.items()}
         made = forward_ad.unpack_dual(function(both))
-        return made.primal, made.tangent
+        return made.primal, torch.zeros_like(made.primal) if made.tangent is None else made.tangent
 
 
 class _Metric:
