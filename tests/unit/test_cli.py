@@ -50,6 +50,20 @@ def test_light_modules_load_nothing_heavy(module: str, heavy: str) -> None:
     assert found.stdout == "False", found.stderr
 
 
+def test_a_reader_that_leaves_early_is_no_failure() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "secateur", "list", "data"]
+    environment = {**os.environ, "PYTHONPATH": SOURCES}
+    try:
+        found = subprocess.run(
+            command, stdout=writing, stderr=subprocess.PIPE, text=True, env=environment, timeout=60, check=False
+        )
+    finally:
+        os.close(writing)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 def test_the_public_names_are_frozen() -> None:
     assert len(sc.__all__) <= 25
     assert all(getattr(sc, name) is not None for name in sc.__all__)

@@ -95,9 +95,17 @@ def run(arguments: Sequence[str]) -> int:
             traceback.print_exc()
         return _fail(*_explained(error), in_json=in_json)
     if rank() == 0:
-        sys.stdout.write(as_json(outcome.record) if in_json else outcome.text.rstrip("\n"))
-        sys.stdout.write("\n")
+        _say(as_json(outcome.record) if in_json else outcome.text.rstrip("\n"))
     return DONE if outcome.verified else UNVERIFIED
+
+
+def _say(text: str) -> None:
+    """A reader that has seen enough, such as `head`, is no failure."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds goes there at its end
 
 
 def _explained(error: Exception) -> tuple[str, int]:
