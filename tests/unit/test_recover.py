@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -16,7 +17,7 @@ from secateur.models import build_model, example_inputs
 from secateur.recover import healed_scores, joint, joint_refit_, refit_
 from secateur.recover.folding import _moments, find_links, fold_
 from secateur.recover.recalibration import recalibrate_
-from secateur.recover.refit import fit
+from secateur.recover.refit import _within, fit
 from secateur.recover.replay import Replay
 from secateur.recover.segments import Segment, find_segments, windows
 from secateur.recover.selection import _slopes
@@ -373,6 +374,43 @@ def test_layers_fitted_together_lose_less_than_one_by_one() -> None:
     alone = error()
     assert set(joint_refit_(small, model, plan, data, generator)) == {"0.weight", "2.weight"}
     assert error() < 0.6 * alone
+
+
+def test_rows_with_zeros_are_fitted_around_them() -> None:
+    torch.manual_seed(0)
+    x_DN = torch.cat([torch.randn(6, 200), torch.ones(1, 200)]).double()
+    wanted_ON, start_RD = torch.randn(4, 200).double(), torch.randn(4, 7).double()
+    kept_RD = torch.ones(4, 7, dtype=torch.bool)
+    kept_RD[:2, 1:3], kept_RD[3, 4] = False, False
+    made_RD = _within(
+        kept_RD,
+        (x_DN @ x_DN.T)[None] / 200,
+        (x_DN @ wanted_ON.T)[None] / 200,
+        start_RD,
+        partial(fit, damping=0.0, constant=True),
+    )
+    for row, keeps in enumerate(kept_RD):
+        alone = torch.linalg.lstsq(x_DN[keeps].T, wanted_ON[row][:, None]).solution[:, 0]
+        torch.testing.assert_close(made_RD[row, keeps], alone)
+        assert not made_RD[row, ~keeps].any()
+
+
+def test_layers_with_zeros_are_fitted_together_around_them() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 6)).eval()
+    small = copy.deepcopy(model)
+    kept = {name: torch.rand_like(small.get_parameter(name)) > 0.3 for name in ("0.weight", "2.weight")}
+    sc.sparse.apply_masks_(small, kept)
+    data = [((torch.randn(64, 8),), None) for _ in range(16)]
+    plan = Plan(sc.trace(model, data[0][0][0]), {})
+    generator = torch.Generator().manual_seed(0)
+    fresh = torch.randn(500, 8)
+    errors = [float((small(fresh) - model(fresh)).square().mean().detach())]
+    for heal in (refit_, joint_refit_):
+        assert set(heal(small, model, plan, data, generator, kept=kept)) == set(kept)
+        errors.append(float((small(fresh) - model(fresh)).square().mean().detach()))
+        assert all(not small.get_parameter(name)[~mask].any() for name, mask in kept.items())
+    assert errors[2] < errors[1] < errors[0]
 
 
 def test_a_joint_step_that_harms_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,22 +83,30 @@ class Part:
 
 
 def joint_refit_(
-    small: nn.Module, dense: nn.Module, plan: Plan, data: Sequence[Batch], generator: torch.Generator
+    small: nn.Module,
+    dense: nn.Module,
+    plan: Plan,
+    data: Sequence[Batch],
+    generator: torch.Generator,
+    *,
+    kept: Mapping[str, Tensor] | None = None,
 ) -> list[str]:
     """Fit parts of the smaller network in place, in their order; returns the weights that were fitted.
 
-    plan: what the smaller network was cut by. data: calibration batches; labels are not read. Networks that can not be
+    plan: what the smaller network was cut by. data: calibration batches; labels are not read. kept: of some weights, of
+    their shapes, False at zeros that stay. Networks that can not be
     replayed, or not be taken apart, stay as they are. Raises ScoreError where there is no batch.
     """
     inputs, _ = first_batch(data)
     with eval_mode(small, dense), as_captured(small):
         pairs = find_pairs(small, dense, plan, inputs)
         parts = _parts(small, dense, data)
-        return _joint_refit_(small, pairs, parts, generator) if parts else []
+        rows = {name: pairs[name].small.kept_rows(mask) for name, mask in (kept or {}).items() if name in pairs}
+        return _joint_refit_(small, pairs, parts, generator, rows) if parts else []
 
 
 def _joint_refit_(
-    small: nn.Module, pairs: Mapping[str, Pair], parts: list[Part], generator: torch.Generator
+    small: nn.Module, pairs: Mapping[str, Pair], parts: list[Part], generator: torch.Generator, kept: Rows
 ) -> list[str]:
     done: list[str] = []
     place = 0
@@ -109,7 +117,7 @@ def _joint_refit_(
         place = choices[0].start
         judges = parts[-max(1, int(JUDGING * len(parts))) :]
         for segment in choices:
-            problem = _Problem(small, segment, pairs, generator)
+            problem = _Problem(small, segment, pairs, generator, kept)
             enough = problem.enough(parts[: -len(judges)] or parts)
             if enough:
                 if problem.solve_(enough, judges):
@@ -151,9 +159,10 @@ class _Problem:
     """The least squares problem of a part."""
 
     def __init__(
-        self, model: nn.Module, segment: Segment, pairs: Mapping[str, Pair], generator: torch.Generator
+        self, model: nn.Module, segment: Segment, pairs: Mapping[str, Pair], generator: torch.Generator, kept: Rows
     ) -> None:
         self.model, self.segment, self.pairs, self.generator = model, segment, pairs, generator
+        self.kept = kept
         self.layers = {name: pairs[name].small for name in segment.weights}
         self._held = model.state_dict(keep_vars=True)
 
@@ -219,7 +228,11 @@ class _Problem:
             if again:
                 metric.add(self._products(seen, made), self.generator)
         metric.finish(len(parts))
-        return _conjugate_gradients(slope, lambda rows: self._curvature(start, rows, parts), metric)
+        return _conjugate_gradients(slope, lambda rows: self._curvature(start, rows, parts), metric, self._free)
+
+    def _free(self, rows: Rows) -> Rows:
+        """The rows with zeros where weights are not to change."""
+        return {name: value * self.kept[name] if name in self.kept else value for name, value in rows.items()}
 
     def _products(self, seen: Seen, made: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Of each product its weight, what it read, and how a random direction of the part's output depends on what it
@@ -312,22 +325,24 @@ def _damped(factor_GSS: Tensor, share: float) -> Tensor:
     return factor_GSS + torch.diag_embed(extra_G1.expand(-1, factor_GSS.shape[1]))
 
 
-def _conjugate_gradients(slope: Rows, curvature: Callable[[Rows], Rows], metric: _Metric) -> Rows:
-    """What minimises the linearised problem, nearly: `TURNS` turns from zero."""
+def _conjugate_gradients(
+    slope: Rows, curvature: Callable[[Rows], Rows], metric: _Metric, free: Callable[[Rows], Rows]
+) -> Rows:
+    """What minimises the linearised problem, nearly: `TURNS` turns from zero. free: leaves what may change."""
     found = {name: torch.zeros_like(value) for name, value in slope.items()}
-    left = {name: value.clone() for name, value in slope.items()}
-    solved = metric.solved(left)
+    left = {name: value.clone() for name, value in free(slope).items()}
+    solved = free(metric.solved(left))
     way, size = dict(solved), _product(left, solved)
     for _ in range(TURNS):
         pulled = metric.of(way)
-        bent = {name: value + RIDGE * pulled[name] for name, value in curvature(way).items()}
+        bent = free({name: value + RIDGE * pulled[name] for name, value in curvature(way).items()})
         length = _product(way, bent)
         if not length > 0:
             break
         for name in found:
             found[name] += size / length * way[name]
             left[name] -= size / length * bent[name]
-        solved = metric.solved(left)
+        solved = free(metric.solved(left))
         size, before = _product(left, solved), size
         way = {name: value + size / before * way[name] for name, value in solved.items()}
     return found

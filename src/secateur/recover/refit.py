@@ -87,16 +87,18 @@ def refit_(
     *,
     damping: float = DAMPING,
     solver: Solver | None = None,
+    kept: Mapping[str, Tensor] | None = None,
 ) -> list[str]:
     """Fit the layers of the smaller network in place; returns the weights that were fitted, in their order.
 
     plan: what the smaller network was cut by. data: calibration batches; labels are not read. solver: what solves for a
-    layer; `fit` where nothing is said. Layers that no data reaches, and weights that are no linear layer or convolution
-    of their own, stay as they are. Raises ScoreError where there is no batch.
+    layer; `fit` where nothing is said. kept: of some weights, of their shapes, False at zeros that stay. Layers that no
+    data reaches, and weights that are no linear layer or convolution of their own, stay as they are.
+    Raises ScoreError where there is no batch.
     """
     first_batch(data)
     with eval_mode(small, dense):
-        return _refit_(small, dense, plan, data, generator, partial(solver or fit, damping=damping))
+        return _refit_(small, dense, plan, data, generator, partial(solver or fit, damping=damping), kept or {})
 
 
 def _refit_(
@@ -106,6 +108,7 @@ def _refit_(
     data: Sequence[Batch],
     generator: torch.Generator,
     solver: Solver,
+    kept: Mapping[str, Tensor],
 ) -> list[str]:
     sides = [Side.of(model, data[0][0]) for model in (small, dense)]
     pairs = find_pairs(small, dense, plan, data[0][0])
@@ -120,12 +123,18 @@ def _refit_(
         for name in tracked(in_order([ours.forward for ours, _ in running]), "fitting layers", len(pairs)):
             there = [both for both in running if both[0].forward.name == name and both[1].go_to(name)]
             if there:
-                _fit_(pairs[name], there, generator, solver)
+                _fit_(pairs[name], there, generator, solver, kept.get(name))
                 done.append(name)
     return done
 
 
-def _fit_(pair: Pair, running: Sequence[tuple[Running, Running]], generator: torch.Generator, solver: Solver) -> None:
+def _fit_(
+    pair: Pair,
+    running: Sequence[tuple[Running, Running]],
+    generator: torch.Generator,
+    solver: Solver,
+    kept: Tensor | None,
+) -> None:
     small = pair.small
     gram_GDD = cross_GDO = None
     count = 0
@@ -145,7 +154,11 @@ def _fit_(pair: Pair, running: Sequence[tuple[Running, Running]], generator: tor
         count += x_GDn.shape[2]
     assert gram_GDD is not None and cross_GDO is not None
     start_RD = small.values().double()
-    fitted = solver(gram_GDD / count, cross_GDO / count, start_RD, constant=small.constant is not None)
+    solve = partial(solver, constant=small.constant is not None)
+    if kept is None:
+        fitted = solve(gram_GDD / count, cross_GDO / count, start_RD)
+    else:
+        fitted = _within(small.kept_rows(kept), gram_GDD / count, cross_GDO / count, start_RD, solve)
     if bool(fitted.isfinite().all()):
         small.write_(running[0][0].side.model, fitted.float())
 
@@ -178,6 +191,24 @@ def _missing(pair: Pair, ours: Running, theirs: Running, generator: torch.Genera
     gain = gain.double()
     works = gain.abs() > 1e-3 * gain.abs().max()
     return (other_NRP - mine_NRP) * (works / gain.where(works, 1.0))[:, None]
+
+
+def _within(kept_RD: Tensor, gram_GDD: Tensor, cross_GDO: Tensor, start_RD: Tensor, solve: Solver) -> Tensor:
+    """Rows that are zero where nothing is kept; those that keep the same columns are solved for together."""
+    made_RD = torch.zeros_like(start_RD)
+    per_group = len(start_RD) // len(gram_GDD)
+    for group, (gram_DD, cross_DO) in enumerate(zip(gram_GDD, cross_GDO, strict=True)):
+        first = group * per_group
+        patterns, which_O = torch.unique(kept_RD[first : first + per_group], dim=0, return_inverse=True)
+        for number, pattern_D in enumerate(patterns):
+            outputs, columns = (found.nonzero()[:, 0] for found in (which_O == number, pattern_D))
+            rows = first + outputs
+            made_RD[rows[:, None], columns] = solve(
+                gram_DD[columns][:, columns][None],
+                cross_DO[columns][:, outputs][None],
+                start_RD[rows[:, None], columns],
+            )
+    return made_RD
 
 
 def fit(gram_GDD: Tensor, cross_GDO: Tensor, start_RD: Tensor, damping: float, *, constant: bool) -> Tensor:

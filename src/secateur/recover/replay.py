@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from secateur.structure.capture import Inputs, tensors_in
 from secateur.structure.clone import named_tensors
-from secateur.structure.program import Op, Program, Ref, last_reads
+from secateur.structure.program import Op, Program, Ref, last_reads, out_of_place
 from secateur.structure.weights import BATCH_NORMS
 
 aten = torch.ops.aten
@@ -98,16 +98,8 @@ def _made(op: Op, args: Any, kwargs: Any) -> tuple[Tensor, ...]:
         scale = (variance + args[-1]).rsqrt() if weight is None else (variance + args[-1]).rsqrt() * weight
         shift = -mean * scale if bias is None else bias - mean * scale
         return (x * scale.reshape(shape) + shift.reshape(shape),)
-    output = _out_of_place(op.target)(*args, **kwargs)
+    output = out_of_place(op.target)(*args, **kwargs)
     return tuple(output) if isinstance(output, list | tuple) else (output,)
-
-
-def _out_of_place(target: torch._ops.OpOverload) -> Any:
-    """The operator that makes a new tensor of what this one writes into an old one."""
-    name = target._schema.name.removeprefix("aten::")
-    if not target._schema.is_mutable or not name.endswith("_") or name.endswith("__"):
-        return target
-    return getattr(getattr(aten, name[:-1]), target._overloadname)
 
 
 def _activation(op: Op) -> int:

@@ -122,6 +122,14 @@ def last_reads(program: Program) -> dict[int, int]:
     return last
 
 
+def out_of_place(target: torch._ops.OpOverload) -> Any:
+    """The operator that makes a new tensor of what this one writes into an old one."""
+    name = target._schema.name.removeprefix("aten::")
+    if not target._schema.is_mutable or not name.endswith("_") or name.endswith("__"):
+        return target
+    return getattr(getattr(torch.ops.aten, name[:-1]), target._overloadname)
+
+
 _NO_TENSORS = (int, float, str, type(None), torch.dtype, torch.device)
 
 

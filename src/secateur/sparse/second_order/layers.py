@@ -66,6 +66,11 @@ class Layer:
         rows = self.layout.matrix(self.weight).float()
         return torch.cat([rows, rows.new_zeros(len(rows), 1)], dim=1)
 
+    def kept_rows(self, kept: Tensor) -> Tensor:
+        """A mask of the weight as rows, the constant kept, `(R, D)`."""
+        rows = self.layout.matrix(kept)
+        return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+
     def offset(self, model: nn.Module) -> Tensor | None:
         """What is added to each output, by the layer's bias or the mean of the BatchNorm behind it; None without."""
         if self.constant is None:

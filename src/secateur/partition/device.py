@@ -1,0 +1,227 @@
+"""One device's part of a network: its own rows of every weight, run operator by operator."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from secateur.partition.steps import Arrangement, Step, call
+from secateur.partition.traffic import Needs, own_rows
+from secateur.structure.program import Program, Ref, out_of_place
+
+END = -1
+"""In place of a step: when all have run."""
+Shard = Mapping[str, Tensor]
+"""What a device holds of the weights: by step and tensor, `12.34`."""
+
+
+@dataclass(frozen=True)
+class Sending:
+    """Entries of a tensor that go from one device to another."""
+
+    tensor: int
+    sender: int
+    receiver: int
+    positions: np.ndarray
+    """Along the dimension in which the tensor is spread."""
+
+
+def find_sendings(arrangement: Arrangement, needs: Needs) -> dict[int, list[Sending]]:
+    """By number of the step before which they cross: the first that needs any of the tensor."""
+    found: dict[int, list[Sending]] = defaultdict(list)
+    left = dict(needs)
+    for step in arrangement.steps:
+        for tensor, part in step.reads.items():
+            if part != "own" and tensor in left:
+                found[step.number] += _sendings(arrangement, tensor, left.pop(tensor))
+    for tensor, needed in left.items():
+        found[END] += _sendings(arrangement, tensor, needed)
+    return dict(found)
+
+
+def _sendings(arrangement: Arrangement, tensor: int, needed: np.ndarray) -> list[Sending]:
+    owners = arrangement.places[tensor].owners
+    return [
+        Sending(tensor, sender, receiver, np.flatnonzero(needed[receiver] & (owners == sender)))
+        for receiver in range(len(needed))
+        for sender in range(len(needed))
+        if bool((needed[receiver] & (owners == sender)).any())
+    ]
+
+
+def cut_shards(arrangement: Arrangement, needs: Needs, folded: Mapping[int, Tensor]) -> list[dict[str, Tensor]]:
+    """Each device's part of the tensors that depend on weights alone, given whole by number."""
+    return [
+        {
+            f"{step.number}.{number}": _part(arrangement, step, needs, number, folded[number], device)
+            for step in arrangement.steps
+            if device in step.runners
+            for number in dict.fromkeys(arrangement.program.ops[step.number].reads)
+            if number in folded
+        }
+        for device in range(arrangement.owners.devices)
+    ]
+
+
+def _part(arrangement: Arrangement, step: Step, needs: Needs, number: int, tensor: Tensor, device: int) -> Tensor:
+    product = step.product
+    if product is not None and number == product.weight:
+        columns = at_hand(arrangement, needs, product.activation, device)
+        rows = torch.from_numpy(own_rows(arrangement, step, device))
+        if arrangement.places[product.activation].dim is not None:
+            tensor = tensor.index_select(product.columns, torch.from_numpy(columns))
+        return tensor.index_select(1 - product.columns, rows).contiguous().clone()
+    if step.compact or product is not None:
+        for dim, expr in enumerate(arrangement.dims[number]):
+            own = arrangement.positions(expr, device)
+            if own is not None:
+                tensor = tensor.index_select(dim, torch.from_numpy(own))
+    return tensor.contiguous().clone()
+
+
+def fold(program: Program, held: Mapping[str, Tensor], numbers: frozenset[int]) -> dict[int, Tensor]:
+    """Values of the tensors that depend on weights alone. held: the model's tensors by name."""
+    values = {**program.constants, **{number: held[name] for number, name in program.named.items()}}
+    for op in program.ops:
+        if op.outputs and numbers.issuperset(op.outputs):
+            args, kwargs = _filled(op.args, op.kwargs, values)
+            made = out_of_place(op.target)(*args, **kwargs)
+            values.update(zip(op.outputs, made if isinstance(made, list | tuple) else (made,), strict=False))
+    return values
+
+
+def at_hand(arrangement: Arrangement, needs: Needs, tensor: int, device: int) -> np.ndarray:
+    """Positions of a tensor that the device owns or is given, ascending."""
+    own = arrangement.places[tensor].owners == device
+    return np.flatnonzero(own | needs[tensor][device] if tensor in needs else own)
+
+
+class Device:
+    """What one device knows and does. Its caller goes through the steps, carries what crosses before each, and runs
+    it."""
+
+    def __init__(self, arrangement: Arrangement, needs: Needs, shard: Shard, device: int) -> None:
+        self.arrangement, self.needs, self.shard, self.device = arrangement, needs, shard, device
+        self._made: dict[int, Tensor] = {}
+        self._given: dict[int, list[tuple[np.ndarray, Tensor]]] = {}
+
+    def begin(self, inputs: Sequence[Tensor]) -> None:
+        """Forget the last run; inputs: tensors among the network's inputs, which the home device alone has."""
+        self._made, self._given = {}, {}
+        if self.device == self.arrangement.owners.home:
+            self._made = dict(zip(self.arrangement.program.inputs, inputs, strict=True))
+
+    def give(self, sending: Sending) -> Tensor:
+        """The entries to send."""
+        place, made = self.arrangement.places[sending.tensor], self._made[sending.tensor]
+        if place.dim is None:
+            return made.contiguous()
+        among = np.searchsorted(place.own(self.device), sending.positions)
+        return made.index_select(place.dim, torch.from_numpy(among)).contiguous()
+
+    def room(self, sending: Sending) -> Tensor:
+        """An empty tensor for entries that are to come."""
+        program, place = self.arrangement.program, self.arrangement.places[sending.tensor]
+        shape = list(program.shapes[sending.tensor])
+        if place.dim is not None:
+            shape[place.dim] = len(sending.positions)
+        return torch.empty(shape, dtype=program.dtypes[sending.tensor])
+
+    def take(self, sending: Sending, entries: Tensor) -> None:
+        """Keep entries that have come."""
+        self._given.setdefault(sending.tensor, []).append((sending.positions, entries))
+
+    def run(self, step: Step) -> None:
+        """Run an operator, if it is this device's to run, and forget what nothing reads any more."""
+        op = self.arrangement.program.ops[step.number]
+        if self.device in step.runners:
+            values = {number: self._read(step, number) for number in dict.fromkeys(op.reads)}
+            args, kwargs = _filled(op.args, op.kwargs, values)
+            if step.compact:
+                made = call(op, args, kwargs, self.arrangement, self.device)
+            else:
+                whole = out_of_place(op.target)(*args, **kwargs)
+                made = [
+                    self._own(number, tensor) if number >= 0 else tensor
+                    for number, tensor in zip(
+                        op.outputs, whole if isinstance(whole, list | tuple) else (whole,), strict=False
+                    )
+                ]
+            self._made.update(zip(op.outputs, made, strict=False))
+        for number in {*op.reads, *op.outputs}:
+            if self.arrangement.last.get(number, -1) <= step.number:
+                self._made.pop(number, None)
+                self._given.pop(number, None)
+
+    def outputs(self) -> list[Tensor]:
+        """The network's outputs, at home, once all steps have run and what crosses at the end has come."""
+        return [self._at_hand(number) for number in self.arrangement.program.outputs]
+
+    def _read(self, step: Step, number: int) -> Tensor:
+        part = step.reads.get(number)
+        if part is None:
+            return self.shard[f"{step.number}.{number}"]
+        if part == "own" and step.compact:
+            return self._made[number]
+        return self._at_hand(number) if part != "own" else self._widened(number)
+
+    def _at_hand(self, number: int) -> Tensor:
+        """All that is here of a tensor, in order."""
+        place, given = self.arrangement.places[number], self._given.get(number, [])
+        if place.dim is None:
+            return self._made[number] if number in self._made else given[0][1]
+        own = [(place.own(self.device), self._made[number])] if number in self._made else []
+        if not given:
+            return own[0][1]
+        positions = np.concatenate([found for found, _ in (*own, *given)])
+        entries = torch.cat([found for _, found in (*own, *given)], dim=place.dim)
+        return entries.index_select(place.dim, torch.from_numpy(np.argsort(positions)))
+
+    def _widened(self, number: int) -> Tensor:
+        """The device's part of a tensor within zeros."""
+        place, program = self.arrangement.places[number], self.arrangement.program
+        whole = torch.zeros(program.shapes[number], dtype=program.dtypes[number])
+        assert place.dim is not None
+        return whole.index_copy(place.dim, torch.from_numpy(place.own(self.device)), self._made[number])
+
+    def _own(self, number: int, whole: Tensor) -> Tensor:
+        place = self.arrangement.places[number]
+        if place.dim is None:
+            return whole
+        return whole.index_select(place.dim, torch.from_numpy(place.own(self.device)))
+
+
+def _filled(args: Any, kwargs: Any, values: Mapping[int, Tensor]) -> tuple[Any, Any]:
+    """The arguments with tensors in place of their numbers."""
+
+    def value(leaf: Any) -> Any:
+        return values[leaf.id] if isinstance(leaf, Ref) else leaf
+
+    return tree_map(value, (args, kwargs), is_leaf=lambda leaf: isinstance(leaf, Ref))
+
+
+def run_together(
+    devices: Sequence[Device], sendings: Mapping[int, Sequence[Sending]], inputs: Sequence[Tensor]
+) -> list[Tensor]:
+    """What the network makes of these inputs when all devices are in this process; the proof that the parts fit."""
+    arrangement = devices[0].arrangement
+    for device in devices:
+        device.begin(inputs)
+    for step in arrangement.steps:
+        _carry(devices, sendings.get(step.number, ()))
+        for device in devices:
+            device.run(step)
+    _carry(devices, sendings.get(END, ()))
+    return devices[arrangement.owners.home].outputs()
+
+
+def _carry(devices: Sequence[Device], sendings: Sequence[Sending]) -> None:
+    for sending in sendings:
+        devices[sending.receiver].take(sending, devices[sending.sender].give(sending).clone())
