@@ -18,9 +18,9 @@ from secateur.recover import healed_scores, joint, joint_refit_, refit_
 from secateur.recover.folding import _moments, find_links, fold_
 from secateur.recover.recalibration import recalibrate_
 from secateur.recover.refit import _within, fit
+from secateur.recover.removal import slopes
 from secateur.recover.replay import Replay
 from secateur.recover.segments import Segment, find_segments, windows
-from secateur.recover.selection import _slopes
 from secateur.recover.shortcuts import Keeping, find_shortcuts
 from secateur.recover.tuning import fit_scales
 from secateur.spec import Plan
@@ -429,9 +429,9 @@ def test_a_joint_step_that_harms_is_taken_back(monkeypatch: pytest.MonkeyPatch) 
 
 def test_costs_are_brought_into_line_with_what_was_measured() -> None:
     """Estimates 1, 2, 3, ... of which the first half costs nothing in truth, and the rest three times as much."""
-    found = _slopes(np.array([1.0, 2.0, 3.0, 4.0]).cumsum(), {0: 0.0, 2: 0.0, 3: 9.0})
+    found = slopes(np.array([1.0, 2.0, 3.0, 4.0]).cumsum(), {0: 0.0, 2: 0.0, 3: 9.0})
     assert found == pytest.approx([0, 0, 9, 12])
-    bulge = _slopes(np.array([1.0, 1.0, 1.0, 1.0]).cumsum(), {0: 0.0, 1: 5.0, 4: 8.0})
+    bulge = slopes(np.array([1.0, 1.0, 1.0, 1.0]).cumsum(), {0: 0.0, 1: 5.0, 4: 8.0})
     assert bulge == pytest.approx([2, 2, 2, 2])  # along the chord: a step is never dearer than the one after it
 
 

@@ -5,20 +5,18 @@ the others take over, and so on (Optimal Brain Surgeon, 1993, for groups of weig
 2024). What every layer that reads the axis loses is added up, in units of the divergence of the network's outputs: each
 output counts as much as the squared gradients of its weights say. At some levels the divergence itself is measured,
 with nothing but this axis cut, and the sums are brought into line with it.
-
-Suffixes of shapes: R outputs, D columns and a constant, K indices of the axis that are left, C columns of one index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from secateur.cost import network_costs
+from secateur.recover.removal import Reader, removed_in_turn
 from secateur.recover.segments import find_segments
 from secateur.score.gradients import Batch, at_least, first_batch, picked
 from secateur.score.progress import tracked
@@ -36,10 +34,6 @@ from secateur.surgery.bypass import bypassed
 
 SECOND_ORDER = "second-order"
 """Name of the criterion."""
-AT_ONCE = 1 / 64
-"""Share of the indices left that go together where there are many."""
-
-
 COARSE, FINE = (0.25, 0.5, 0.7, 0.85), (0.08, 0.16, 0.25, 0.37, 0.5, 0.7, 0.85)
 """Shares of an axis at whose removal the divergence is measured."""
 WORK = 6e12
@@ -53,34 +47,6 @@ FEWEST, MOST = 64, 256
 """Samples that it is measured on at the coarse levels; at the fine ones at least the latter, and `FINER` times as many
 at most: allocation takes differences of small numbers."""
 FINER = 4
-
-
-@dataclass
-class _Reader:
-    """A layer that reads the axis, while indices go."""
-
-    layer: Layer
-    values_RD: Tensor
-    inverse_DD: Tensor
-    counts_R: Tensor
-    columns_KC: Tensor
-    """Of each index, whether it is left or not, ascending."""
-
-    def costs(self, left: Tensor) -> Tensor:
-        """What removing each of these indices costs next, `(K,)`."""
-        places_KC = self.columns_KC[left]
-        block_KCC = self.inverse_DD[places_KC[:, :, None], places_KC[:, None, :]]
-        values_KRC = self.values_RD[:, places_KC].transpose(0, 1)
-        solved = torch.linalg.solve(block_KCC, values_KRC.transpose(1, 2)).transpose(1, 2)
-        return ((values_KRC * solved).sum(2) * self.counts_R).sum(1)
-
-    def remove(self, indices: Tensor) -> None:
-        """Let the other columns make up for those of these indices."""
-        places = self.columns_KC[indices].flatten()
-        rows = self.inverse_DD[places]
-        shares = torch.linalg.solve(rows[:, places], rows)
-        self.values_RD -= self.values_RD[:, places] @ shares
-        self.inverse_DD -= rows.T @ shares
 
 
 def healed_scores(
@@ -156,7 +122,7 @@ def _readers(
     layers: Mapping[str, Layer],
     hessians: Mapping[str, Tensor],
     counts: Mapping[str, Tensor],
-) -> Iterator[_Reader]:
+) -> Iterator[Reader]:
     for name, dim in structure.reads.items():
         dims = structure.tensors[name].dims
         if name not in hessians or layers[name].groups > 1 or axis.name not in axes_of(dims[dim]):
@@ -169,7 +135,7 @@ def _readers(
         inverse = torch.linalg.inv(damped(hessians[name])[0].double())
         holding = per_column.argsort(stable=True)[int((per_column < 0).sum()) :]
         columns_KC = holding.reshape(_count(axis, structure), -1)
-        yield _Reader(layers[name], layers[name].values().double(), inverse, counts[name].double(), columns_KC)
+        yield Reader(layers[name], layers[name].values().double(), inverse, counts[name].double(), columns_KC)
 
 
 def _count(axis: Axis, structure: Structure) -> int:
@@ -178,7 +144,7 @@ def _count(axis: Axis, structure: Structure) -> int:
 
 def _scores(
     axis: Axis,
-    readers: list[_Reader],
+    readers: list[Reader],
     structure: Structure,
     judge: Judge,
     model: nn.Module,
@@ -187,28 +153,14 @@ def _scores(
     """Indices go within each parent as long as one is left there; at some levels the model is judged, whose layers are
     set to what the readers have become, and back."""
     count = _count(axis, structure)
-    order: list[int] = []
-    lost: list[float] = []
-    measured = {0: 0.0}
-    levels = [round(share * count) for share in shares]
-    left = np.arange(count)
-    while len(left):
-        costs = torch.stack([reader.costs(torch.from_numpy(left)) for reader in readers]).sum(0).clamp(min=0).numpy()
-        most = min((level for level in levels if level > len(order)), default=count) - len(order)
-        going = np.argsort(costs, kind="stable")[: min(most, max(1, int(len(left) * AT_ONCE)))]
-        order += left[going].tolist()
-        lost += costs[going].tolist()
-        for reader in readers:
-            reader.remove(torch.from_numpy(left[going]))
-        left = np.delete(left, going)
-        if len(order) in levels and len(left):
-            measured[len(order)] = _measured(readers, judge, model)
+    levels = {round(share * count) for share in shares}
+    order, added = removed_in_turn(readers, np.arange(count), levels, lambda: _measured(readers, judge, model))
     scores = np.empty(count)
-    scores[order] = _slopes(np.cumsum(lost), measured)
+    scores[order] = added
     return scores if axis.within is None else scores.reshape(-1, axis.size)
 
 
-def _measured(readers: list[_Reader], judge: Judge, model: nn.Module) -> float:
+def _measured(readers: list[Reader], judge: Judge, model: nn.Module) -> float:
     """What the network loses when the readers are what they have become: columns of indices that are gone are zero."""
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for reader in readers:
@@ -216,29 +168,3 @@ def _measured(readers: list[_Reader], judge: Judge, model: nn.Module) -> float:
     found = judge(model)
     model.load_state_dict(state)
     return found
-
-
-def _slopes(lost: np.ndarray, measured: Mapping[int, float]) -> np.ndarray:
-    """What each index adds to the loss, in the order in which they go: along the largest convex curve below the
-    estimates, once these are brought into line with the loss that was measured after so many."""
-    estimate = np.concatenate([[0.0], lost])
-    anchors = sorted(measured)
-    known, heights = estimate[anchors], np.maximum.accumulate([measured[number] for number in anchors])
-    span = known[-1] - known[-2] if len(known) > 1 else 0.0
-    slope = (heights[-1] - heights[-2]) / span if span > 0 else 1.0
-    beyond = np.maximum(estimate - known[-1], 0) * slope
-    return np.diff(_convex(np.interp(estimate, known, heights) + beyond))
-
-
-def _convex(curve: np.ndarray) -> np.ndarray:
-    """The largest convex curve that is nowhere above this one."""
-    corners: list[int] = []
-    for place in range(len(curve)):
-        while len(corners) > 1 and _above(curve, corners[-2], corners[-1], place):
-            corners.pop()
-        corners.append(place)
-    return np.interp(np.arange(len(curve)), corners, curve[corners])
-
-
-def _above(curve: np.ndarray, low: int, middle: int, high: int) -> bool:
-    return (curve[middle] - curve[low]) * (high - low) >= (curve[high] - curve[low]) * (middle - low)
