@@ -93,6 +93,11 @@ class Arrangement:
     last: Mapping[int, int]
     """Number of the last operator that reads a tensor."""
 
+    @property
+    def samples(self) -> int:
+        """How many the network was captured with."""
+        return self.program.shapes[self.program.inputs[0]][0]
+
     def positions(self, expr: Expr, device: int) -> np.ndarray | None:
         """Those of a dimension that the device owns; None where it is not spread."""
         along = self.owners.along(expr)

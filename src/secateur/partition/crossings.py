@@ -1,0 +1,189 @@
+"""What may cross between devices as groups of weights: all weights of one device that read one entry of another's.
+
+Such a group, (tensor, entry, device that reads it), is the unit of communication-aware pruning: the entry need not be
+sent exactly when all of its weights are zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secateur.partition.steps import Arrangement, Step
+from secateur.partition.topology import Topology
+from secateur.partition.traffic import entry_bytes, own_rows
+from secateur.spec import BudgetError
+
+
+@dataclass(frozen=True)
+class Site:
+    """A product with a weight that reads what others may own."""
+
+    step: Step
+    weight: str
+    """Name of the parameter."""
+    transposed: bool
+    """Whether rows and columns of the parameter are those of the product the other way round."""
+
+    def rows_first(self, weight: Tensor) -> Tensor:
+        """The parameter, or a mask of it, with rows and columns as the first two dimensions."""
+        assert self.step.product is not None
+        columns = self.step.product.columns if not self.transposed else 1 - self.step.product.columns
+        return weight if columns == 1 else weight.transpose(0, 1)
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """Every entry that could cross, one after the other."""
+
+    arrangement: Arrangement
+    sites: Sequence[Site]
+    tensor: np.ndarray
+    entry: np.ndarray
+    sender: np.ndarray
+    receiver: np.ndarray
+    bytes: np.ndarray
+    """Of one sample."""
+    fixed: np.ndarray
+    """Bytes of one sample that cross whatever the weights are, `(sender, receiver)`."""
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def readers(self) -> Iterator[tuple[np.ndarray, Site, Tensor, Tensor]]:
+        """(numbers of crossings, site, its rows, its columns): for each site and device that reads something there."""
+        for site in self.sites:
+            product = site.step.product
+            assert product is not None
+            for device in site.step.runners:
+                mine = np.flatnonzero((self.tensor == product.activation) & (self.receiver == device))
+                if len(mine):
+                    rows = torch.from_numpy(own_rows(self.arrangement, site.step, device))
+                    yield mine, site, rows, torch.from_numpy(self.entry[mine])
+
+    def masks(self, kept: np.ndarray, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of each weight that loses something, of its shape, False at zeros. kept: whether each entry crosses."""
+        made: dict[str, Tensor] = {}
+        for mine, site, rows, columns in self.readers():
+            gone = columns[torch.from_numpy(~kept[mine])]
+            if len(gone):
+                mask = made.setdefault(site.weight, torch.ones_like(weights[site.weight], dtype=torch.bool))
+                site.rows_first(mask)[rows[:, None], gone] = False
+        return made
+
+    def norms(self, weights: Mapping[str, Tensor]) -> np.ndarray:
+        """The square of the norm of each group."""
+        found = np.zeros(len(self))
+        for mine, site, rows, columns in self.readers():
+            block = site.rows_first(weights[site.weight].detach())[rows][:, columns].double()
+            found[mine] += block.square().reshape(*block.shape[:2], -1).sum((0, 2)).numpy()
+        return found
+
+    def total(self, kept: np.ndarray | None = None) -> int:
+        """Bytes of one sample that cross, of all links; with everything kept where nothing is said."""
+        return int(self.fixed.sum() + self.bytes[slice(None) if kept is None else kept].sum())
+
+    def chosen(self, values: np.ndarray, topology: Topology, most: float) -> np.ndarray:
+        """Whether each entry crosses: those of the highest value per byte, as long as no more than `most` bytes cross
+        for a sample, no more than each link allows, and nothing where there is no link.
+
+        Raises BudgetError where that cannot be.
+        """
+        room = np.where(topology.missing, 0.0, topology.most_bytes) - self.fixed
+        left = most - self.fixed.sum()
+        self._demand(room, left, topology, most)
+        kept = np.zeros(len(self), dtype=bool)
+        for number in np.argsort(-values / self.bytes, kind="stable"):
+            link, cost = (self.sender[number], self.receiver[number]), self.bytes[number]
+            if cost <= room[link] and cost <= left:
+                kept[number] = True
+                room[link] -= cost
+                left -= cost
+        return kept
+
+    def _demand(self, room: np.ndarray, left: float, topology: Topology, most: float) -> None:
+        if left < 0:
+            raise BudgetError(
+                f"{most:.0f} bytes a sample cannot be met: {int(self.fixed.sum())} cross whatever the weights are; "
+                f"allow as many"
+            )
+        for sender, receiver in np.argwhere(room < 0):
+            why = "is missing" if topology.missing[sender, receiver] else "has room for less"
+            raise BudgetError(
+                f"{int(self.fixed[sender, receiver])} bytes a sample must cross from device {sender} to {receiver}, "
+                f"whose link {why}; give these channels other owners"
+            )
+
+
+def find_crossings(arrangement: Arrangement) -> Crossings:
+    """All entries that could cross, and what crosses in any case: tensors that are read by more than products with a
+    weight of their own, and outputs."""
+    sites = tuple(_sites(arrangement))
+    devices = arrangement.owners.devices
+    free = _free_tensors(arrangement, {site.step.number for site in sites})
+    found: dict[tuple[int, int, int], None] = {}
+    fixed = np.zeros((devices, devices), dtype=np.int64)
+    for tensor, receiver in _reading(arrangement):
+        place = arrangement.places[tensor]
+        each = entry_bytes(arrangement, tensor) // arrangement.samples
+        for entry in np.flatnonzero(place.owners != receiver):
+            if (tensor, receiver) in free and place.dim is not None:
+                found[tensor, int(entry), receiver] = None
+            else:
+                fixed[place.owners[entry], receiver] += each
+    rows = np.array(list(found), dtype=np.int64).reshape(-1, 3)
+    return Crossings(
+        arrangement,
+        sites,
+        tensor=rows[:, 0],
+        entry=rows[:, 1],
+        sender=np.array([arrangement.places[tensor].owners[entry] for tensor, entry, _ in rows], dtype=np.int64),
+        receiver=rows[:, 2],
+        bytes=np.array([entry_bytes(arrangement, tensor) // arrangement.samples for tensor, _, _ in rows]),
+        fixed=fixed,
+    )
+
+
+def _reading(arrangement: Arrangement) -> list[tuple[int, int]]:
+    """(tensor, device that reads of it what it may not own), once each."""
+    read = [
+        (tensor, device)
+        for step in arrangement.steps
+        for tensor, part in step.reads.items()
+        if part != "own"
+        for device in step.runners
+    ]
+    outputs = [number for number in arrangement.program.outputs if number in arrangement.places]
+    return list(dict.fromkeys([*read, *((number, arrangement.owners.home) for number in outputs)]))
+
+
+def _free_tensors(arrangement: Arrangement, sites: set[int]) -> set[tuple[int, int]]:
+    """(tensor, device) where all that reads across channels there are sites."""
+    bound = {
+        (tensor, device)
+        for step in arrangement.steps
+        for tensor, part in step.reads.items()
+        if part == "all" or (part == "columns" and step.number not in sites)
+        for device in step.runners
+    }
+    bound |= {(number, arrangement.owners.home) for number in arrangement.program.outputs}
+    return {pair for pair in _reading(arrangement) if pair not in bound}
+
+
+def _sites(arrangement: Arrangement) -> Iterator[Site]:
+    program = arrangement.program
+    maker = {number: op for op in program.ops for number in op.outputs}
+    for step in arrangement.steps:
+        if step.product is None or arrangement.places[step.product.activation].dim is None:
+            continue
+        number = step.product.weight
+        if number in program.named:
+            yield Site(step, program.named[number], transposed=False)
+        elif number in maker and maker[number].target is torch.ops.aten.t.default:
+            source = maker[number].reads[0]
+            if source in program.named:
+                yield Site(step, program.named[source], transposed=True)

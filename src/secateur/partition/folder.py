@@ -1,0 +1,96 @@
+"""A network taken apart on the disk: one record, and for each device the file of what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from secateur.partition.device import Shard
+from secateur.partition.document import ShardRecord, SplitRecord, describe
+from secateur.partition.steps import Arrangement
+from secateur.partition.topology import Topology
+from secateur.partition.traffic import Needs
+from secateur.spec import StoreError
+
+RECORD = "partition.json"
+
+
+def shard_name(device: int) -> str:
+    return f"shard-{device}.safetensors"
+
+
+def save_split(
+    folder: str | Path,
+    arrangement: Arrangement,
+    needs: Needs,
+    shards: Sequence[Mapping[str, Tensor]],
+    topology: Topology,
+    made_by: Mapping[str, str | int | float | None],
+) -> SplitRecord:
+    """Write the folder, whole or not at all. Raises StoreError where something is there already."""
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"{folder} is not empty; name a folder that is not there yet")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    files = [save(dict(shard)) for shard in shards]
+    records = tuple(
+        ShardRecord(
+            hashlib.sha256(content).hexdigest(),
+            len(content),
+            {name: tuple(tensor.shape) for name, tensor in shard.items()},
+        )
+        for content, shard in zip(files, shards, strict=True)
+    )
+    record = describe(arrangement, needs, topology, records, made_by)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for device, content in enumerate(files):
+            (temporary / shard_name(device)).write_bytes(content)
+        (temporary / RECORD).write_text(record.to_json(), encoding="utf-8")
+        temporary.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return record
+
+
+def read_record(folder: str | Path) -> SplitRecord:
+    """Raises StoreError where there is none, or another."""
+    path = Path(folder) / RECORD
+    try:
+        return SplitRecord.from_json(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{folder} holds no partition: {RECORD} cannot be read ({error.strerror})") from error
+
+
+def read_shard(folder: str | Path, record: SplitRecord, device: int) -> Shard:
+    """What a device holds. Raises StoreError for a file that is missing or is not the one that the record tells of."""
+    path, wanted = Path(folder) / shard_name(device), record.shards[device]
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size == wanted.size_bytes else b""
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}; partition again") from error
+    if size != wanted.size_bytes or hashlib.sha256(content).hexdigest() != wanted.sha256:
+        raise StoreError(
+            f"{path} is not the shard that {RECORD} tells of: {size} bytes, expected {wanted.size_bytes} of hash "
+            f"{wanted.sha256[:12]}...; copy it again, or partition again"
+        )
+    try:
+        found = load(content)
+    except SafetensorError as error:
+        raise StoreError(f"{path} is no safetensors file: {error}") from error
+    if {name: tuple(tensor.shape) for name, tensor in found.items()} != dict(wanted.shapes):
+        raise StoreError(f"{path} holds other tensors than {RECORD} tells of; partition again")
+    return found

@@ -1,0 +1,141 @@
+"""Start one process for each device, watch over them, and gather what they made and measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from secateur.partition.document import SplitRecord
+from secateur.partition.folder import read_record
+from secateur.partition.runtime.process import INPUTS, OUTPUTS, Order, measured_name
+from secateur.spec import DataError, SecateurError
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class SplitRun:
+    """What came of a run."""
+
+    outputs: list[Tensor]
+    """The network's outputs, of all samples."""
+    bytes: np.ndarray
+    """`(sender, receiver)`, of the whole run."""
+    batches: int
+    samples: int
+    seconds: float
+    """From the first input to the last output, of the slowest device."""
+    waited: list[float]
+    """Seconds that each device waited for others."""
+
+
+def run_split(folder: str | Path, inputs: Sequence[Tensor], *, slowed: bool = False, timeout: float = 60.0) -> SplitRun:
+    """Run a partition on these inputs, one process of this machine for each device.
+
+    inputs: the tensors among the network's inputs, samples first; as many at a time go through as the network was taken
+    apart with, and a last batch is filled up with zeros.
+    slowed: whether links take as long as the topology says. timeout: seconds that a device waits for another at most.
+
+    Raises DataError for inputs that do not fit, StoreError for a folder that does not, SecateurError where a device
+    fails or does not answer; then all others are stopped.
+    """
+    record = read_record(folder)
+    batches = _batches(record, inputs)
+    with tempfile.TemporaryDirectory(prefix="secateur-split-") as work:
+        save_file(
+            {
+                f"{number}.{place}": t.contiguous()
+                for number, batch in enumerate(batches)
+                for place, t in enumerate(batch)
+            },
+            Path(work) / INPUTS,
+        )
+        store = dist.TCPStore(HOST, 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout))
+        orders = [
+            Order(str(folder), work, device, HOST, store.port, timeout, slowed, len(batches))
+            for device in range(record.topology.devices)
+        ]
+        _supervise(orders, Path(work))
+        return _gathered(record, Path(work), len(batches), len(inputs[0]))
+
+
+def _batches(record: SplitRecord, inputs: Sequence[Tensor]) -> list[list[Tensor]]:
+    shapes = [record.shapes[number] for number in record.inputs]
+    if [tuple(given.shape[1:]) for given in inputs] != [shape[1:] for shape in shapes] or not len(inputs[0]):
+        raise DataError(
+            f"inputs of shapes {[list(t.shape) for t in inputs]}; expected samples of {[s[1:] for s in shapes]}"
+        )
+    size, count = shapes[0][0], len(inputs[0])
+    made: list[list[Tensor]] = []
+    for start in range(0, count, size):
+        parts = [given[start : start + size] for given in inputs]
+        made.append([torch.cat([part, part.new_zeros(size - len(part), *part.shape[1:])]) for part in parts])
+    return made
+
+
+def _supervise(orders: Sequence[Order], work: Path) -> None:
+    """Run the processes to their end. The first that fails ends them all."""
+    said = [(work / f"said-{order.device}.txt").open("w+b") for order in orders]
+    command = [sys.executable, "-m", "secateur.partition.runtime.process"]
+    processes = [
+        subprocess.Popen([*command, json.dumps(asdict(order))], stdout=subprocess.DEVNULL, stderr=log)
+        for order, log in zip(orders, said, strict=True)
+    ]
+    try:
+        failed = _first_failure(processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    if failed is None:
+        return
+    said[failed].seek(0)
+    lines = said[failed].read().decode(errors="replace").strip().splitlines()
+    code = processes[failed].returncode
+    reason = lines[-1] if lines else f"it was killed by signal {-code}" if code < 0 else f"exit code {code}"
+    raise SecateurError(f"device {failed} failed, and the run was stopped: {reason}")
+
+
+def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """The device whose process ended badly first; None where all ended well. One that was killed comes before those
+    that wait for it in vain."""
+    while True:
+        codes = [process.poll() for process in processes]
+        killed = [device for device, code in enumerate(codes) if code is not None and code < 0]
+        failed = [device for device, code in enumerate(codes) if code]
+        if killed or failed:
+            return (killed or failed)[0]
+        if all(code == 0 for code in codes):
+            return None
+        time.sleep(0.02)
+
+
+def _gathered(record: SplitRecord, work: Path, batches: int, samples: int) -> SplitRun:
+    devices = record.topology.devices
+    sent = np.zeros((devices, devices), dtype=np.int64)
+    measured = [json.loads((work / measured_name(device)).read_text()) for device in range(devices)]
+    for device, found in enumerate(measured):
+        for receiver, count in found["sent"].items():
+            sent[device, int(receiver)] = count
+    made = load_file(work / OUTPUTS)
+    return SplitRun(
+        [made[f"output-{number}"][:samples] for number in range(len(made))],
+        sent,
+        batches,
+        samples,
+        max(found["seconds"] for found in measured),
+        [found["waited"] for found in measured],
+    )

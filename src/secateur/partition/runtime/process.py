@@ -1,0 +1,112 @@
+"""The process of one device: `python -m secateur.partition.runtime.process '{"folder": ..., "device": 2, ...}'`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from secateur.partition.device import END, Device, Sending, find_sendings
+from secateur.partition.folder import read_record, read_shard
+from secateur.partition.runtime.links import Links
+from secateur.spec import SecateurError
+from secateur.spec.files import write_whole
+
+INPUTS, OUTPUTS = "inputs.safetensors", "outputs.safetensors"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a device is told when it is started."""
+
+    folder: str
+    work: str
+    """A folder that all devices of the run see: inputs, outputs and what was measured."""
+    device: int
+    host: str
+    port: int
+    timeout: float
+    slowed: bool
+    batches: int
+
+
+def measured_name(device: int) -> str:
+    return f"measured-{device}.json"
+
+
+def main() -> None:
+    """Run as the arguments say; an error is one line on stderr."""
+    order = Order(**json.loads(sys.argv[1]))
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            _run(order)
+    except (SecateurError, RuntimeError, OSError) as error:
+        sys.stderr.write(f"{str(error).splitlines()[0]}\n")
+        sys.stderr.flush()
+        sys.exit(1)
+
+
+def _run(order: Order) -> None:
+    record = read_record(order.folder)
+    arrangement, needs = record.arrangement(), record.find_needs()
+    device = Device(arrangement, needs, read_shard(order.folder, record, order.device), order.device)
+    sendings = find_sendings(arrangement, needs)
+    tags = {id(sending): tag for tag, sending in enumerate(s for found in sendings.values() for s in found)}
+    patience = timedelta(seconds=order.timeout)
+    store = dist.TCPStore(order.host, order.port, is_master=False, timeout=patience)
+    dist.init_process_group(
+        "gloo", store=store, rank=order.device, world_size=record.topology.devices, timeout=patience
+    )
+    links = Links(order.device, record.topology, order.timeout, slowed=order.slowed)
+    dist.barrier()
+    made: list[list[Tensor]] = []
+    start = time.perf_counter()
+    for batch in range(order.batches):
+        device.begin(_inputs(order, record.inputs, batch) if order.device == record.topology.home else [])
+        for step in arrangement.steps:
+            _cross(device, links, sendings.get(step.number, []), tags)
+            device.run(step)
+        _cross(device, links, sendings.get(END, []), tags)
+        links.settle()
+        if order.device == record.topology.home:
+            made.append(device.outputs())
+    seconds = time.perf_counter() - start
+    dist.barrier()
+    work = Path(order.work)
+    if order.device == record.topology.home:
+        whole = {f"output-{number}": torch.cat(parts) for number, parts in enumerate(zip(*made, strict=True))}
+        write_whole(work / OUTPUTS, save(whole))
+    measured = {"sent": dict(links.sent), "seconds": seconds, "waited": links.waited}
+    write_whole(work / measured_name(order.device), json.dumps(measured))
+    dist.destroy_process_group()
+
+
+def _inputs(order: Order, numbers: tuple[int, ...], batch: int) -> list[Tensor]:
+    with safe_open(Path(order.work) / INPUTS, "pt") as file:
+        return [file.get_tensor(f"{batch}.{place}") for place in range(len(numbers))]
+
+
+def _cross(device: Device, links: Links, sendings: list[Sending], tags: dict[int, int]) -> None:
+    """This device's share of what crosses now."""
+    for sending in sendings:
+        if sending.sender == device.device:
+            links.send(device.give(sending), sending.receiver, tags[id(sending)])
+    coming = [sending for sending in sendings if sending.receiver == device.device]
+    rooms = [device.room(sending) for sending in coming]
+    links.receive([(room, sending.sender, tags[id(sending)]) for room, sending in zip(rooms, coming, strict=True)])
+    for room, sending in zip(rooms, coming, strict=True):
+        device.take(sending, room)
+
+
+if __name__ == "__main__":
+    main()

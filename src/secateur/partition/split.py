@@ -1,0 +1,176 @@
+"""A network taken apart: which channels live where, what crosses, and the parts themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from secateur.partition import worth
+from secateur.partition.assignment import belonging_together, by_layers, contiguous
+from secateur.partition.crossings import Crossings, find_crossings
+from secateur.partition.device import Device, cut_shards, find_sendings, fold, run_together
+from secateur.partition.document import SplitRecord
+from secateur.partition.folder import save_split
+from secateur.partition.owners import Owners
+from secateur.partition.steps import Arrangement, arrange, folded_tensors, spreadable_axes
+from secateur.partition.topology import Topology
+from secateur.partition.traffic import Needs, Traffic, find_needs, find_traffic
+from secateur.score.gradients import Batch, batches
+from secateur.spec import BudgetError, PlanError, ScoreError, Structure
+from secateur.structure import Traced
+from secateur.structure.capture import Inputs, call_model, normalise_inputs, tensors_in
+from secateur.structure.clone import named_tensors
+from secateur.structure.modes import eval_mode
+from secateur.structure.trace import trace_program
+
+Strategy = Literal["filters", "layers", "auto"]
+MOST_APART = 1e-4
+"""By which parts may differ from the whole, of the largest output."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which device owns which channels of a network, whatever its weights are."""
+
+    topology: Topology
+    arrangement: Arrangement
+    structure: Structure
+
+    @cached_property
+    def crossings(self) -> Crossings:
+        """What may cross."""
+        return find_crossings(self.arrangement)
+
+    def needs(self, model: nn.Module) -> Needs:
+        """What has to cross with these weights."""
+        return find_needs(self.arrangement, self._folded(model))
+
+    def traffic(self, model: nn.Module) -> Traffic:
+        """Bytes that cross for one sample with these weights."""
+        return find_traffic(self.arrangement, self.needs(model))
+
+    def run(self, model: nn.Module, inputs: Any) -> list[Tensor]:
+        """What the parts make of these inputs, as many samples as the split was made with, all in this process."""
+        folded = self._folded(model)
+        needs = find_needs(self.arrangement, folded)
+        shards = cut_shards(self.arrangement, needs, folded)
+        devices = [Device(self.arrangement, needs, shard, number) for number, shard in enumerate(shards)]
+        leaves = [leaf for leaf in tree_leaves(normalise_inputs(inputs)) if isinstance(leaf, Tensor)]
+        with torch.no_grad():
+            return run_together(devices, find_sendings(self.arrangement, needs), leaves)
+
+    def save(self, folder: str | Path, model: nn.Module, **made_by: str | int | float | None) -> SplitRecord:
+        """Write what every device needs to run its part. Raises PlanError where something would have to cross a link
+        that is missing."""
+        folded = self._folded(model)
+        needs = find_needs(self.arrangement, folded)
+        crossing = find_traffic(self.arrangement, needs).bytes
+        for sender, receiver in np.argwhere(self.topology.missing & (crossing > 0)):
+            raise PlanError(
+                f"device {receiver} needs {crossing[sender, receiver] // self.arrangement.samples} bytes a sample of "
+                f"device {sender}, and there is no link; prune with this topology first"
+            )
+        shards = cut_shards(self.arrangement, needs, folded)
+        self._demand_memory(shards)
+        return save_split(folder, self.arrangement, needs, shards, self.topology, made_by)
+
+    def _demand_memory(self, shards: list[dict[str, Tensor]]) -> None:
+        for device, (shard, most) in enumerate(
+            zip(shards, self.topology.memory_bytes or [None] * len(shards), strict=True)
+        ):
+            size = sum(tensor.numel() * tensor.element_size() for tensor in shard.values())
+            if most is not None and size > most:
+                raise BudgetError(
+                    f"device {device} would hold {size} bytes of weights; it has room for {most}; prune further, or "
+                    "give it a smaller share"
+                )
+
+    def _folded(self, model: nn.Module) -> Mapping[int, Tensor]:
+        held = {found.name: found.tensor.detach() for found in named_tensors(model)}
+        with torch.no_grad():
+            return fold(self.arrangement.program, held, folded_tensors(self.arrangement.program))
+
+
+def partition(
+    model: nn.Module,
+    example_inputs: Any,
+    topology: Topology | int,
+    *,
+    strategy: Strategy = "filters",
+    data: Iterable[Any] | None = None,
+    seed: int = 0,
+) -> Split:
+    """Take a network apart.
+
+    example_inputs: as for `trace`; as many samples as are to go through at a time.
+    topology: devices and links, or how many devices that are all alike.
+    strategy: `filters` gives each device a share of the channels of every layer, `layers` whole layers, `auto` shares
+    of channels that belong together, which takes calibration data.
+
+    Raises PlanError where the parts do not make what the network makes, ScoreError for `auto` without data.
+    """
+    if strategy not in get_args(Strategy):
+        raise PlanError(f"unknown strategy {strategy!r}; expected {', '.join(get_args(Strategy))}")
+    links = Topology(devices=topology) if isinstance(topology, int) else topology
+    inputs = normalise_inputs(example_inputs)
+    traced = trace_program(model, inputs, with_values=True, blocks=False)
+    axes = spreadable_axes(traced)
+    sizes = {axis.name: axis.size for axis in traced.structure.axes}
+    if strategy == "layers":
+        owners = by_layers(axes, sizes, _macs(traced, axes), links.shares, links.home)
+    else:
+        owners = contiguous(axes, sizes, links.shares, links.home)
+    if strategy == "auto":
+        if data is None:
+            raise ScoreError("strategy auto looks at what channels have to do with each other: give calibration data")
+        held = list(data) if hasattr(data, "__next__") else data
+        owners = _matched(model, traced, owners, lambda: batches(held), seed)
+    split = Split(links, arrange(traced, owners), traced.structure)
+    _demand_agreement(split, model, inputs)
+    return split
+
+
+def _matched(model: nn.Module, traced: Traced, start: Owners, data: Callable[[], Iterable[Batch]], seed: int) -> Owners:
+    arrangement = arrange(traced, start)
+    sites = find_crossings(arrangement).sites
+    known = worth.measure(model, {site.weight for site in sites}, data, seed)
+    return belonging_together(start, worth.affinities(arrangement, sites, known), seed)
+
+
+def _macs(traced: Traced, axes: list[str]) -> dict[str, float]:
+    """Of each axis the multiply-accumulates of the layers that make it."""
+    from secateur.structure.freeze import Names
+
+    names = Names(traced.tracker.named)
+    found: dict[str, float] = {}
+    for term in traced.tracker.macs_terms:
+        made = traced.program.ops[term.op].outputs[0]
+        exprs = [names.expr(node) for node in traced.tracker.dims(made)]
+        from secateur.spec.expr import axes_of
+
+        axis = next((axis for expr in exprs for axis in axes_of(expr) if axis in axes), None)
+        if axis is not None:
+            found[axis] = found.get(axis, 0.0) + float(np.prod([node.size for node in term.sizes]))
+    return found
+
+
+def _demand_agreement(split: Split, model: nn.Module, inputs: Inputs) -> None:
+    """The parts make what the whole makes."""
+    with torch.no_grad(), eval_mode(model):
+        wanted = list(tensors_in(call_model(model, inputs)))
+        made = split.run(model, inputs)
+    for one, other in zip(made, wanted, strict=True):
+        scale = float(other.abs().max()) or 1.0
+        if one.shape != other.shape or not float((one - other).abs().max()) <= MOST_APART * scale:
+            raise PlanError(
+                "the parts of this network do not make what it makes as a whole; its forward writes into tensors that "
+                "it has views of, or depends on values: such networks cannot be taken apart"
+            )

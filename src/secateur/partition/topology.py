@@ -1,0 +1,116 @@
+"""Devices and the links between them, as a user describes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from secateur.spec import StoreError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Link(BaseModel):
+    """What one link can do; `missing` ones carry nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mbit_per_s: Positive = 1000.0
+    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    missing: bool = False
+    most_bytes: Annotated[int, Field(ge=0)] | None = None
+    """What may cross for one sample, at most."""
+
+
+class Between(Link):
+    """A link that is not like the others: between two devices both ways, or from the first to the second."""
+
+    devices: tuple[int, int]
+    both_ways: bool = True
+
+
+class Topology(BaseModel):
+    """Devices `0 .. devices - 1`. Inputs come from the home device, and outputs go there.
+
+    devices: 4
+    speeds: [2.0, 1.0, 1.0, 1.0]     # billions of multiply-accumulates a second
+    memory_bytes: [null, 4000000, 4000000, 4000000]
+    links: {mbit_per_s: 100, latency_ms: 2}
+    unlike:
+      - {devices: [0, 2], missing: true}
+      - {devices: [1, 3], mbit_per_s: 10}
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    devices: Annotated[int, Field(ge=1, le=256)]
+    home: Annotated[int, Field(ge=0)] = 0
+    speeds: tuple[Positive, ...] | None = None
+    memory_bytes: tuple[int | None, ...] | None = None
+    """What a device can hold of weights."""
+    links: Link = Link()
+    """Every link that is not mentioned."""
+    unlike: tuple[Between, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name in ("speeds", "memory_bytes"):
+            given = getattr(self, name)
+            if given is not None and len(given) != self.devices:
+                raise ValueError(f"{name} has {len(given)} entries; expected one for each of {self.devices} devices")
+        if self.home >= self.devices:
+            raise ValueError(f"home {self.home}; expected one of the devices 0 to {self.devices - 1}")
+        for link in self.unlike:
+            if not all(0 <= device < self.devices for device in link.devices) or len(set(link.devices)) != 2:
+                raise ValueError(f"a link between {list(link.devices)}; expected two of 0 to {self.devices - 1}")
+        return self
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """From a YAML or JSON file; raises StoreError naming the field that does not fit."""
+        try:
+            found: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise StoreError(f"{path} cannot be read as a topology: {error}") from error
+        try:
+            return cls.model_validate(found)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(step) for step in first["loc"]) or "(top level)"
+            raise StoreError(f"{path} is not a topology: at {place}: {first['msg']}") from error
+
+    def link(self, sender: int, receiver: int) -> Link:
+        """The link from one device to another; of several entries the last counts."""
+        found: Link = self.links
+        for link in self.unlike:
+            if link.devices == (sender, receiver) or (link.both_ways and link.devices == (receiver, sender)):
+                found = link
+        return found
+
+    @property
+    def missing(self) -> np.ndarray:
+        """`(sender, receiver)`: whether there is no link."""
+        return self._of_links(lambda link: link.missing, bool)
+
+    def _of_links(self, value: Any, kind: Any) -> np.ndarray:
+        made = np.zeros((self.devices, self.devices), dtype=kind)
+        for sender in range(self.devices):
+            for receiver in range(self.devices):
+                if sender != receiver:
+                    made[sender, receiver] = value(self.link(sender, receiver))
+        return made
+
+    @property
+    def most_bytes(self) -> np.ndarray:
+        """`(sender, receiver)`: what may cross for a sample; infinite where nothing is said."""
+        return self._of_links(lambda link: np.inf if link.most_bytes is None else link.most_bytes, float)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Of each device the share of the work that keeps all of them busy alike."""
+        speeds = np.ones(self.devices) if self.speeds is None else np.asarray(self.speeds)
+        return speeds / speeds.sum()
