@@ -55,7 +55,8 @@ class Crossings:
         return len(self.tensor)
 
     def readers(self) -> Iterator[tuple[np.ndarray, Site, Tensor, Tensor]]:
-        """(numbers of crossings, site, its rows, its columns): for each site and device that reads something there."""
+        """(numbers of crossings, site, rows of the device `(R,)`, columns of each crossing `(K, C)`): for each site and
+        device that reads something there."""
         for site in self.sites:
             product = site.step.product
             assert product is not None
@@ -63,13 +64,21 @@ class Crossings:
                 mine = np.flatnonzero((self.tensor == product.activation) & (self.receiver == device))
                 if len(mine):
                     rows = torch.from_numpy(own_rows(self.arrangement, site.step, device))
-                    yield mine, site, rows, torch.from_numpy(self.entry[mine])
+                    columns = self.columns(site)[torch.from_numpy(self.entry[mine])]
+                    yield mine, site, rows, columns
+
+    def columns(self, site: Site) -> Tensor:
+        """Of each entry of what a site reads the columns that read it; a whole tensor is one entry of them all."""
+        product = site.step.product
+        assert product is not None
+        columns = torch.arange(self.arrangement.program.shapes[product.weight][product.columns])
+        return columns[None] if self.arrangement.places[product.activation].dim is None else columns[:, None]
 
     def masks(self, kept: np.ndarray, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of each weight that loses something, of its shape, False at zeros. kept: whether each entry crosses."""
         made: dict[str, Tensor] = {}
         for mine, site, rows, columns in self.readers():
-            gone = columns[torch.from_numpy(~kept[mine])]
+            gone = columns[torch.from_numpy(~kept[mine])].flatten()
             if len(gone):
                 mask = made.setdefault(site.weight, torch.ones_like(weights[site.weight], dtype=torch.bool))
                 site.rows_first(mask)[rows[:, None], gone] = False
@@ -80,7 +89,7 @@ class Crossings:
         found = np.zeros(len(self))
         for mine, site, rows, columns in self.readers():
             block = site.rows_first(weights[site.weight].detach())[rows][:, columns].double()
-            found[mine] += block.square().reshape(*block.shape[:2], -1).sum((0, 2)).numpy()
+            found[mine] += block.square().reshape(*block.shape[:2], -1).sum((0, 2)).cpu().numpy()
         return found
 
     def total(self, kept: np.ndarray | None = None) -> int:
@@ -131,7 +140,7 @@ def find_crossings(arrangement: Arrangement) -> Crossings:
         place = arrangement.places[tensor]
         each = entry_bytes(arrangement, tensor) // arrangement.samples
         for entry in np.flatnonzero(place.owners != receiver):
-            if (tensor, receiver) in free and place.dim is not None:
+            if (tensor, receiver) in free:
                 found[tensor, int(entry), receiver] = None
             else:
                 fixed[place.owners[entry], receiver] += each
@@ -178,7 +187,7 @@ def _sites(arrangement: Arrangement) -> Iterator[Site]:
     program = arrangement.program
     maker = {number: op for op in program.ops for number in op.outputs}
     for step in arrangement.steps:
-        if step.product is None or arrangement.places[step.product.activation].dim is None:
+        if step.product is None:
             continue
         number = step.product.weight
         if number in program.named:

@@ -98,9 +98,11 @@ def fold(program: Program, held: Mapping[str, Tensor], numbers: frozenset[int]) 
 
 
 def at_hand(arrangement: Arrangement, needs: Needs, tensor: int, device: int) -> np.ndarray:
-    """Positions of a tensor that the device owns or is given, ascending."""
+    """Positions of a tensor that the device owns or is given, ascending. Where there are none, the first, of which
+    zeros take the place: operators want something to work on."""
     own = arrangement.places[tensor].owners == device
-    return np.flatnonzero(own | needs[tensor][device] if tensor in needs else own)
+    found = np.flatnonzero(own | needs[tensor][device] if tensor in needs else own)
+    return found if len(found) else np.zeros(1, dtype=np.int64)
 
 
 class Device:
@@ -127,12 +129,8 @@ class Device:
         return made.index_select(place.dim, torch.from_numpy(among)).contiguous()
 
     def room(self, sending: Sending) -> Tensor:
-        """An empty tensor for entries that are to come."""
-        program, place = self.arrangement.program, self.arrangement.places[sending.tensor]
-        shape = list(program.shapes[sending.tensor])
-        if place.dim is not None:
-            shape[place.dim] = len(sending.positions)
-        return torch.empty(shape, dtype=program.dtypes[sending.tensor])
+        """A tensor for entries that are to come."""
+        return self._zeros(sending.tensor, len(sending.positions))
 
     def take(self, sending: Sending, entries: Tensor) -> None:
         """Keep entries that have come."""
@@ -168,28 +166,38 @@ class Device:
         part = step.reads.get(number)
         if part is None:
             return self.shard[f"{step.number}.{number}"]
-        if part == "own" and step.compact:
-            return self._made[number]
-        return self._at_hand(number) if part != "own" else self._widened(number)
+        if part != "own":
+            return self._at_hand(number)
+        own = self._made[number] if number in self._made else self._zeros(number, 0)
+        return own if step.compact else self._widened(number, own)
 
     def _at_hand(self, number: int) -> Tensor:
         """All that is here of a tensor, in order."""
-        place, given = self.arrangement.places[number], self._given.get(number, [])
+        place, found = self.arrangement.places[number], self._given.get(number, [])
+        if number in self._made:
+            found = [(place.own(self.device), self._made[number]), *found]
+        if not found:
+            return self._zeros(number, 1)
         if place.dim is None:
-            return self._made[number] if number in self._made else given[0][1]
-        own = [(place.own(self.device), self._made[number])] if number in self._made else []
-        if not given:
-            return own[0][1]
-        positions = np.concatenate([found for found, _ in (*own, *given)])
-        entries = torch.cat([found for _, found in (*own, *given)], dim=place.dim)
-        return entries.index_select(place.dim, torch.from_numpy(np.argsort(positions)))
+            return found[0][1]
+        order = np.argsort(np.concatenate([positions for positions, _ in found]))
+        entries = torch.cat([entries for _, entries in found], dim=place.dim)
+        return entries.index_select(place.dim, torch.from_numpy(order))
 
-    def _widened(self, number: int) -> Tensor:
+    def _zeros(self, number: int, positions: int) -> Tensor:
+        """As many positions of a tensor; all of a whole one."""
+        program, place = self.arrangement.program, self.arrangement.places[number]
+        shape = list(program.shapes[number])
+        if place.dim is not None:
+            shape[place.dim] = positions
+        return torch.zeros(shape, dtype=program.dtypes[number])
+
+    def _widened(self, number: int, own: Tensor) -> Tensor:
         """The device's part of a tensor within zeros."""
-        place, program = self.arrangement.places[number], self.arrangement.program
-        whole = torch.zeros(program.shapes[number], dtype=program.dtypes[number])
+        place = self.arrangement.places[number]
         assert place.dim is not None
-        return whole.index_copy(place.dim, torch.from_numpy(place.own(self.device)), self._made[number])
+        whole = self._zeros(number, len(place.owners))
+        return whole.index_copy(place.dim, torch.from_numpy(place.own(self.device)), own)
 
     def _own(self, number: int, whole: Tensor) -> Tensor:
         place = self.arrangement.places[number]

@@ -25,9 +25,11 @@ from secateur.partition.topology import Topology
 from secateur.partition.traffic import Needs, Traffic, find_needs, find_traffic
 from secateur.score.gradients import Batch, batches
 from secateur.spec import BudgetError, PlanError, ScoreError, Structure
+from secateur.spec.expr import axes_of
 from secateur.structure import Traced
 from secateur.structure.capture import Inputs, call_model, normalise_inputs, tensors_in
 from secateur.structure.clone import named_tensors
+from secateur.structure.freeze import Names
 from secateur.structure.modes import eval_mode
 from secateur.structure.trace import trace_program
 
@@ -67,7 +69,9 @@ class Split:
         with torch.no_grad():
             return run_together(devices, find_sendings(self.arrangement, needs), leaves)
 
-    def save(self, folder: str | Path, model: nn.Module, **made_by: str | int | float | None) -> SplitRecord:
+    def save(
+        self, folder: str | Path, model: nn.Module, made_by: Mapping[str, str | int | float | None] | None = None
+    ) -> SplitRecord:
         """Write what every device needs to run its part. Raises PlanError where something would have to cross a link
         that is missing."""
         folded = self._folded(model)
@@ -80,7 +84,7 @@ class Split:
             )
         shards = cut_shards(self.arrangement, needs, folded)
         self._demand_memory(shards)
-        return save_split(folder, self.arrangement, needs, shards, self.topology, made_by)
+        return save_split(folder, self.arrangement, needs, shards, self.topology, made_by or {})
 
     def _demand_memory(self, shards: list[dict[str, Tensor]]) -> None:
         for device, (shard, most) in enumerate(
@@ -147,15 +151,11 @@ def _matched(model: nn.Module, traced: Traced, start: Owners, data: Callable[[],
 
 def _macs(traced: Traced, axes: list[str]) -> dict[str, float]:
     """Of each axis the multiply-accumulates of the layers that make it."""
-    from secateur.structure.freeze import Names
-
     names = Names(traced.tracker.named)
     found: dict[str, float] = {}
     for term in traced.tracker.macs_terms:
         made = traced.program.ops[term.op].outputs[0]
         exprs = [names.expr(node) for node in traced.tracker.dims(made)]
-        from secateur.spec.expr import axes_of
-
         axis = next((axis for expr in exprs for axis in axes_of(expr) if axis in axes), None)
         if axis is not None:
             found[axis] = found.get(axis, 0.0) + float(np.prod([node.size for node in term.sizes]))

@@ -209,7 +209,7 @@ class _Arranging:
             runners = [self._runner(read)]
             made = dict.fromkeys(made, self._whole(runners[0]))
         self.places |= made
-        reads = {tensor: self._part(number, op, tensor, product, spread=spread) for tensor in read}
+        reads: dict[int, Part] = {tensor: self._part(number, op, tensor, product, spread=spread) for tensor in read}
         step = Step(number, tuple(runners), reads, product, compact=False)
         return replace(step, compact=spread and self._fits(step, op))
 

@@ -104,9 +104,9 @@ def _reader(crossings: Crossings, site: Site, device: int, known: Statistics) ->
     layer = known.layers[site.weight]
     rows = torch.from_numpy(own_rows(crossings.arrangement, site.step, device))
     inverse = torch.linalg.inv(damped(known.moments[site.weight])[0].double())
-    columns = torch.arange(inverse.shape[0] - 1).reshape(-1, layer.layout.kernel)
+    columns_KC = torch.arange(inverse.shape[0] - 1).reshape(-1, layer.layout.kernel)[crossings.columns(site)].flatten(1)
     importance = known.importance[site.weight].double()[rows]
-    return Reader(layer, layer.values().double()[rows], inverse, importance, columns), rows
+    return Reader(layer, layer.values().double()[rows], inverse, importance, columns_KC), rows
 
 
 def _judged(readers: Sequence[tuple[Reader, Tensor]], known: Statistics) -> float:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch._C._distributed_c10d import TCPStore
 
 from secateur.partition.document import SplitRecord
 from secateur.partition.folder import read_record
@@ -63,7 +63,7 @@ def run_split(folder: str | Path, inputs: Sequence[Tensor], *, slowed: bool = Fa
             },
             Path(work) / INPUTS,
         )
-        store = dist.TCPStore(HOST, 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout))
+        store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout))
         orders = [
             Order(str(folder), work, device, HOST, store.port, timeout, slowed, len(batches))
             for device in range(record.topology.devices)
@@ -88,12 +88,8 @@ def _batches(record: SplitRecord, inputs: Sequence[Tensor]) -> list[list[Tensor]
 
 def _supervise(orders: Sequence[Order], work: Path) -> None:
     """Run the processes to their end. The first that fails ends them all."""
-    said = [(work / f"said-{order.device}.txt").open("w+b") for order in orders]
-    command = [sys.executable, "-m", "secateur.partition.runtime.process"]
-    processes = [
-        subprocess.Popen([*command, json.dumps(asdict(order))], stdout=subprocess.DEVNULL, stderr=log)
-        for order, log in zip(orders, said, strict=True)
-    ]
+    said = [work / f"said-{order.device}.txt" for order in orders]
+    processes = [_started(order, log) for order, log in zip(orders, said, strict=True)]
     try:
         failed = _first_failure(processes)
     finally:
@@ -102,11 +98,16 @@ def _supervise(orders: Sequence[Order], work: Path) -> None:
             process.wait()
     if failed is None:
         return
-    said[failed].seek(0)
-    lines = said[failed].read().decode(errors="replace").strip().splitlines()
+    lines = said[failed].read_text(errors="replace").strip().splitlines()
     code = processes[failed].returncode
     reason = lines[-1] if lines else f"it was killed by signal {-code}" if code < 0 else f"exit code {code}"
     raise SecateurError(f"device {failed} failed, and the run was stopped: {reason}")
+
+
+def _started(order: Order, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "secateur.partition.runtime.process", json.dumps(asdict(order))]
+    with log.open("wb") as said:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
 
 
 def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:

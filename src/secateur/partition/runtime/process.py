@@ -14,6 +14,7 @@ import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch._C._distributed_c10d import TCPStore
 
 from secateur.partition.device import END, Device, Sending, find_sendings
 from secateur.partition.folder import read_record, read_shard
@@ -63,7 +64,7 @@ def _run(order: Order) -> None:
     sendings = find_sendings(arrangement, needs)
     tags = {id(sending): tag for tag, sending in enumerate(s for found in sendings.values() for s in found)}
     patience = timedelta(seconds=order.timeout)
-    store = dist.TCPStore(order.host, order.port, is_master=False, timeout=patience)
+    store = TCPStore(order.host, order.port, is_master=False, timeout=patience)
     dist.init_process_group(
         "gloo", store=store, rank=order.device, world_size=record.topology.devices, timeout=patience
     )

@@ -1,0 +1,86 @@
+"""Fewer entries that cross, without training: chosen by what the network loses, made up for by what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.partition import worth
+from secateur.partition.split import Split
+from secateur.recover import joint_refit_, refit_
+from secateur.score.gradients import batches
+from secateur.sparse import apply_masks_
+from secateur.spec import BudgetError, Plan
+from secateur.structure.clone import clone
+
+Evaluate = Callable[[nn.Module], float]
+
+
+@dataclass(frozen=True)
+class PrunedSplit:
+    """A network whose parts need to say less to each other."""
+
+    model: nn.Module
+    """As large as before, with zeros."""
+    masks: Mapping[str, Tensor]
+    """Of each weight that lost something, of its shape, False at zeros that are to stay."""
+    split: Split
+    bytes_before: int
+    """Of one sample."""
+    bytes_after: int
+    stages: Mapping[str, float]
+    """What `evaluate` found: before, after the cut, after each stage of healing."""
+
+
+def wanted_bytes(split: Split, budget: float) -> float:
+    """Bytes of one sample that a budget means: a share of what crosses before, in (0, 1], or so many, above 1.
+
+    Raises BudgetError for others.
+    """
+    if not budget > 0:
+        raise BudgetError(f"budget {budget} of bytes between devices: expected a share in (0, 1], or bytes a sample")
+    return budget * split.crossings.total() if budget <= 1 else budget
+
+
+def prune_crossings(
+    model: nn.Module,
+    split: Split,
+    budget: float,
+    data: Iterable[Any],
+    *,
+    recover: str = "joint",
+    evaluate: Evaluate | None = None,
+    seed: int = 0,
+) -> PrunedSplit:
+    """Cut weights so that no more than a budget of bytes crosses, that links carry no more than they can, and that
+    nothing crosses where there is no link. The model is not touched.
+
+    budget: see `wanted_bytes`. data: calibration batches; labels are not read. recover: `joint`, `refit` or `none`.
+    What goes is what rows of a device can best make up for by other columns (group OBS, with rows and columns of one
+    device as the group), brought into line with what the network is measured to lose; healing is least squares, layer
+    by layer, then layers together.
+
+    Raises BudgetError where the budget cannot be met, ScoreError for data that does not serve.
+    """
+    if recover not in ("joint", "refit", "none"):
+        raise BudgetError(f"unknown recover {recover!r} of a partition; expected joint, refit or none")
+    held = list(data) if hasattr(data, "__next__") else data
+    crossings = split.crossings
+    known = worth.measure(model, {site.weight for site in crossings.sites}, lambda: batches(held), seed)
+    kept = crossings.chosen(worth.lost_by(crossings, known), split.topology, wanted_bytes(split, budget))
+    small = clone(model).eval()
+    masks = crossings.masks(kept, dict(small.named_parameters()))
+    apply_masks_(small, masks)
+    stages = {} if evaluate is None else {"before": evaluate(model), "cut": evaluate(small)}
+    generator, plan = torch.Generator().manual_seed(seed), Plan(split.structure, {})
+    for stage, heal in (("refit", refit_), ("joint", joint_refit_)):
+        if recover == "joint" or recover == stage:
+            heal(small, model, plan, list(batches(held)), generator, kept=masks)
+            if evaluate is not None:
+                stages[stage] = evaluate(small)
+    before, after = (int(split.traffic(network).total) // split.arrangement.samples for network in (model, small))
+    return PrunedSplit(small, masks, split, before, after, stages)

@@ -1,0 +1,84 @@
+"""Fewer entries that cross, by training: what ADMM, schedules and penalties drive towards zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secateur.partition.pruning import wanted_bytes
+from secateur.partition.split import Split
+from secateur.sparse.masks import Masks
+from secateur.train.methods.targets import Values
+
+
+class CrossingTarget:
+    """All weights of one device that read one entry of another's go together, those of the smallest norm per byte, so
+    that no more than a budget of bytes crosses. For `ADMM`, and schedules:
+
+        method = ADMM(CrossingTarget(model, split, budget=0.2), rho=1e-3, every=100)
+
+    Communication-Aware DNN Pruning (INFOCOM 2023) zeroes kernels, of which one that is left keeps its input crossing;
+    this is the projection onto what saves bytes (`granularity="kernel"` of `Weights` is the paper's).
+    """
+
+    rises = True
+
+    def __init__(self, model: nn.Module, split: Split, budget: float) -> None:
+        """budget: as for `prune_crossings`. Raises BudgetError where it cannot be met."""
+        self._split, self._crossings = split, split.crossings
+        self._most = wanted_bytes(split, budget)
+        self.share: float = 1 - self._most / max(1, self._crossings.total())
+        parameters = dict(model.named_parameters())
+        self.weights: Mapping[str, nn.Parameter] = {
+            site.weight: parameters[site.weight] for site in self._crossings.sites
+        }
+        self._crossings.chosen(np.ones(len(self._crossings)), split.topology, self._most)
+
+    def see(self, values: Values) -> None:
+        """Norms need no watching."""
+
+    def masks(self, values: Values, share: float | None = None) -> Masks:
+        most = self._most if share is None else (1 - share) * self._crossings.total()
+        kept = self._crossings.chosen(self._crossings.norms(values), self._split.topology, max(most, self._most))
+        whole = {name: torch.ones_like(value, dtype=torch.bool) for name, value in values.items()}
+        return whole | self._crossings.masks(kept, values)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """There is none."""
+
+
+class CrossingLasso:
+    """After each optimizer step, each group W_g of weights of one device that read one entry of another's is shrunk by
+    the factor `max(0, 1 - strength * c_g / ||W_g||)`, c_g being what the entry costs to send over its link, in units of
+    the mean: bytes over bandwidth. Exact zeros, as of `GroupLasso`."""
+
+    def __init__(self, model: nn.Module, split: Split, *, strength: float = 1e-5) -> None:
+        """strength: what the norm of a group of mean cost loses a step."""
+        self._crossings, self.strength = split.crossings, strength
+        self._weights: dict[str, Tensor] = dict(model.named_parameters())
+        rates = np.array(
+            [
+                split.topology.link(int(sender), int(receiver)).mbit_per_s
+                for sender, receiver in zip(self._crossings.sender, self._crossings.receiver, strict=True)
+            ]
+        )
+        costs = self._crossings.bytes / rates
+        self._costs = costs / costs.mean() if len(costs) else costs
+
+    def step(self, take: Callable[[], None]) -> None:
+        take()
+        with torch.no_grad():
+            norms = np.sqrt(self._crossings.norms(self._weights))
+            factors = np.maximum(0.0, 1 - self.strength * self._costs / np.maximum(norms, 1e-30))
+            for mine, site, rows, columns in self._crossings.readers():
+                weight = site.rows_first(self._weights[site.weight])
+                places = (rows[:, None, None], columns)
+                factor = torch.from_numpy(factors[mine]).to(weight).reshape(1, -1, *[1] * (weight.dim() - 1))
+                weight[places] = weight[places] * factor

@@ -1,0 +1,83 @@
+"""A process for each device: the same outputs, exactly the predicted bytes, and an end to every failure."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from secateur.models import build_model
+from secateur.partition import Topology, partition, run_split
+from secateur.partition.folder import shard_name
+from secateur.partition.runtime import launch
+from secateur.spec import DataError, SecateurError
+
+TIMEOUT = 15.0
+
+
+@pytest.fixture(scope="module")
+def network() -> tuple[torch.nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    return build_model("lenet5").eval(), torch.randn(25, 1, 32, 32)
+
+
+def test_a_run_of_processes_makes_the_same_and_sends_what_was_predicted(
+    network: tuple[torch.nn.Module, torch.Tensor], tmp_path: Path
+) -> None:
+    model, x = network
+    slow = Topology.model_validate({"devices": 3, "links": {"mbit_per_s": 8, "latency_ms": 20}})
+    split = partition(model, x[:10], slow)
+    split.save(tmp_path / "split", model)
+    found = run_split(tmp_path / "split", [x], timeout=TIMEOUT)
+    torch.testing.assert_close(found.outputs[0], model(x), rtol=1e-5, atol=1e-5)
+    assert (found.batches, found.samples) == (3, 25)
+    assert np.array_equal(found.bytes, 3 * split.traffic(model).bytes)
+    slowed = run_split(tmp_path / "split", [x], slowed=True, timeout=TIMEOUT)
+    torch.testing.assert_close(slowed.outputs[0], found.outputs[0], rtol=0, atol=0)
+    longest = split.traffic(model).bytes.max() * 3 / 1e6 + 3 * 5 * 0.02
+    assert longest < slowed.seconds < 3 * longest
+    with pytest.raises(DataError, match=r"expected samples of \[\(1, 32, 32\)\]"):
+        run_split(tmp_path / "split", [x[:, :, :28]])
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_device_that_dies_or_hangs_ends_the_run(
+    network: tuple[torch.nn.Module, torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: signal.Signals,
+) -> None:
+    model, x = network
+    slow = Topology.model_validate({"devices": 2, "links": {"mbit_per_s": 0.1}})
+    partition(model, x, slow).save(tmp_path / "split", model)
+
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Recorded(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    monkeypatch.setattr(launch.subprocess, "Popen", Recorded)
+    threading.Timer(20.0, lambda: started[1].send_signal(how)).start()  # in the middle: a run takes more than a minute
+    start = time.monotonic()
+    with pytest.raises(SecateurError, match=r"device 1 failed.*signal 9|waits for device 1 in vain"):
+        run_split(tmp_path / "split", [torch.cat([x] * 8)], slowed=True, timeout=8.0)
+    assert time.monotonic() - start < 60
+    assert len(started) == 2 and all(process.poll() is not None for process in started)
+
+
+def test_a_shard_that_does_not_fit_ends_the_run(network: tuple[torch.nn.Module, torch.Tensor], tmp_path: Path) -> None:
+    model, x = network
+    partition(model, x, 2).save(tmp_path / "split", model)
+    shard = tmp_path / "split" / shard_name(1)
+    shard.write_bytes(shard.read_bytes()[:-4] + b"abcd")
+    with pytest.raises(SecateurError, match=r"device 1 failed, and the run was stopped: .* is not the shard"):
+        run_split(tmp_path / "split", [x], timeout=TIMEOUT)

@@ -1,0 +1,253 @@
+"""Networks taken apart: parts make what the whole makes, and bytes are those that some kept weight asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from secateur.models import build_model
+from secateur.partition import CrossingLasso, CrossingTarget, Topology, partition, prune_crossings
+from secateur.partition.assignment import Affinity, belonging_together, contiguous
+from secateur.partition.document import OpRecord, SplitRecord
+from secateur.partition.folder import RECORD, read_record, read_shard, shard_name
+from secateur.partition.owners import Owners, without_conflicts
+from secateur.partition.traffic import find_traffic
+from secateur.sparse import apply_masks_
+from secateur.spec import BudgetError, PlanError, StoreError
+from secateur.spec.expr import Concat, Product
+from secateur.train import TrainConfig, fit
+from secateur.train.methods import ADMM
+
+
+class Mixed(nn.Module):
+    """Depthwise and grouped convolutions, a concatenation, a gate, norms over channels, and attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.deep = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.side = nn.Conv2d(8, 4, 1)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(12, 12, 1), nn.Sigmoid())
+        self.norm = nn.GroupNorm(1, 12)
+        self.attention = nn.MultiheadAttention(12, 3, batch_first=True)
+        self.last = nn.LayerNorm(12)
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.deep(self.stem(x)))
+        x = torch.cat([x, self.side(x)], dim=1)
+        x = self.norm(x * self.gate(x))
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        return self.head(self.last(tokens).mean(1))
+
+
+def built(name: str) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    if name == "mixed":
+        return Mixed().eval(), torch.randn(2, 3, 6, 6)
+    return build_model(name).eval(), torch.randn(2, *((1, 32, 32) if name == "lenet5" else (3, 32, 32)))
+
+
+@pytest.mark.parametrize("devices", [2, 4, 5])
+@pytest.mark.parametrize("strategy", ["filters", "layers"])
+@pytest.mark.parametrize("name", ["lenet5", "vgg9_bn", "resnet20", "mixed"])
+def test_parts_make_what_the_whole_makes(name: str, strategy: Any, devices: int) -> None:
+    model, x = built(name)
+    split = partition(model, x, Topology(devices=devices, home=devices - 1), strategy=strategy)
+    (made,) = split.run(model, x)
+    torch.testing.assert_close(made, model(x), rtol=1e-5, atol=1e-5)
+    parts = {device for step in split.arrangement.steps for device in step.runners}
+    assert parts == set(range(devices)) or strategy == "layers"
+
+
+def by_hand(model: nn.Module, own: dict[str, np.ndarray], devices: int) -> np.ndarray:
+    """Bytes a sample of lenet5: an input map crosses if a kernel that is not zero reads it elsewhere."""
+    crossing = np.zeros((devices, devices), dtype=int)
+    home = np.zeros(1, dtype=int)
+    layers = [
+        ("conv1", home, own["conv1.out"], 32 * 32),
+        ("conv2", own["conv1.out"], own["conv2.out"], 14 * 14),
+        ("fc1", np.repeat(own["conv2.out"], 25), own["fc1.out"], 1),
+        ("fc2", own["fc1.out"], own["fc2.out"], 1),
+        ("fc3", own["fc2.out"], np.zeros(10, dtype=int), 1),
+    ]
+    for name, senders, receivers, entries in layers:
+        weight = model.get_parameter(f"{name}.weight").detach()
+        for place, sender in enumerate(senders):
+            for receiver in range(devices):
+                if receiver != sender and weight[receivers == receiver][:, place].any():
+                    crossing[sender, receiver] += 4 * entries
+    return crossing
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.9, 0.995])
+def test_bytes_are_those_of_maps_that_a_kept_kernel_reads(zeros: float) -> None:
+    model, x = built("lenet5")
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("weight"):
+                kernels = torch.rand(weight.shape[:2]) < zeros
+                weight[kernels] = 0
+    split = partition(model, x, 3)
+    wanted = by_hand(model, dict(split.arrangement.owners.axes), 3)
+    assert np.array_equal(split.traffic(model).bytes, 2 * wanted)
+
+
+def test_pruned_crossings_keep_to_the_budget_to_links_and_to_memory(tmp_path: Path) -> None:
+    model, x = built("lenet5")
+    links = {"devices": 3, "unlike": [{"devices": [1, 2], "missing": True}, {"devices": [0, 1], "most_bytes": 3000}]}
+    split = partition(model, x, Topology.model_validate(links))
+    with pytest.raises(PlanError, match="there is no link; prune with this topology"):
+        split.save(tmp_path / "split", model)
+    data = [torch.randn(32, 1, 32, 32) for _ in range(4)]
+    made = prune_crossings(
+        model, split, 0.5, data, recover="refit", evaluate=lambda network: float(network(x).detach().sum())
+    )
+    bytes_ = split.traffic(made.model).bytes // 2
+    assert 0.4 * made.bytes_before < made.bytes_after == bytes_.sum() <= 0.5 * made.bytes_before
+    assert bytes_[1, 2] == bytes_[2, 1] == 0 and 0 < bytes_[0, 1] <= 3000 and 0 < bytes_[1, 0] <= 3000
+    assert list(made.stages) == ["before", "cut", "refit"]
+    (parts,) = split.run(made.model, x)
+    torch.testing.assert_close(parts, made.model(x), rtol=1e-5, atol=1e-5)
+    assert all(not made.model.get_parameter(name)[~mask].any() for name, mask in made.masks.items())
+    split.save(tmp_path / "split", made.model)
+    assert not list(tmp_path.glob(".*"))
+    small = Topology(devices=3, memory_bytes=(None, 1000, None))
+    with pytest.raises(BudgetError, match=r"device 1 would hold .* it has room for 1000"):
+        partition(model, x, small).save(tmp_path / "other", model)
+
+
+def test_what_cannot_be_met_is_refused() -> None:
+    model, x = built("mixed")
+    cut_off = Topology.model_validate({"devices": 2, "links": {"missing": True}})
+    with pytest.raises(BudgetError, match=r"must cross from device . to ., whose link is missing"):
+        CrossingTarget(model, partition(model, x, cut_off), 0.5)
+    with pytest.raises(BudgetError, match="cross whatever the weights are"):
+        CrossingTarget(model, partition(model, x, 2), 1.5)
+    with pytest.raises(BudgetError, match="expected a share in"):
+        CrossingTarget(model, partition(model, x, 2), 0.0)
+
+
+@given(
+    values=st.lists(st.floats(0, 10), min_size=1, max_size=8),
+    share=st.floats(0.05, 1),
+)
+@settings(max_examples=30, deadline=None)
+def test_the_most_valuable_crossings_of_one_size_are_kept(values: list[float], share: float) -> None:
+    """With entries of one size the choice is the best there is."""
+    model = nn.Sequential(nn.Linear(4, 2 * len(values)), nn.ReLU(), nn.Linear(2 * len(values), 3)).eval()
+    crossings = partition(model, torch.randn(1, 4), 2).crossings
+    worth = np.resize(values, len(crossings))
+    kept = crossings.chosen(worth, Topology(devices=2), share * crossings.total())
+    count = int(share * crossings.total() // 4)
+    assert kept.sum() == min(count, len(crossings))
+    assert np.sort(worth[kept]).sum() == pytest.approx(np.sort(worth)[::-1][: kept.sum()].sum())
+
+
+def test_channels_that_belong_together_meet_on_one_device() -> None:
+    """Two blocks of channels that have nothing to do with each other, shuffled."""
+    generator = np.random.default_rng(0)
+    inside, outside = generator.permutation(8), generator.permutation(12)
+    values = (inside[:, None] < 4) == (outside[None, :] < 6)
+    start = contiguous(["a", "b"], {"a": 8, "b": 12}, np.array([0.5, 0.5]), 0)
+    found = belonging_together(start, [Affinity(values.astype(float), "a", "b")])
+    assert [np.bincount(found.axes[axis]).tolist() for axis in ("a", "b")] == [[4, 4], [6, 6]]
+    assert len({(int(found.axes["a"][i]), int(inside[i] < 4)) for i in range(8)}) == 2
+    assert not values[found.axes["a"][:, None] != found.axes["b"][None, :]].any()
+
+
+def test_where_a_dimension_is() -> None:
+    owners = Owners(3, 2, {"a": np.array([0, 1]), "b": np.array([1, 0, 0])}, {"a": 2, "b": 3, "c": 2})
+    assert owners.along(Product(("a", 2))).tolist() == [0, 0, 1, 1]
+    assert owners.along(Concat(("b", 1, "a"))).tolist() == [1, 0, 0, 2, 0, 1]
+    assert owners.along(Product((2, "b"))).tolist() == [1, 0, 0, 1, 0, 0]
+    assert owners.along("c") is None
+    assert owners.spread_dim([4, "c", Product(("a", 2))]) == 2
+    crossing = [[1, "a", "b"], [Concat(("a", "c"))]]
+    assert without_conflicts(["b", "a", "c"], crossing) == ["b", "c"]
+
+
+def test_admm_and_lasso_drive_crossings_to_zero() -> None:
+    model, x = built("lenet5")
+    split = partition(model, x, 2)
+    target = CrossingTarget(model, split, 0.3)
+    method = ADMM(target, rho=0.1, growth=1.2, every=10)
+    images = torch.randn(64, 1, 32, 32)
+    labels = model(images).argmax(1)
+    data = [(images[start : start + 16], labels[start : start + 16]) for start in range(0, 64, 16)]
+    config = TrainConfig(epochs=40, learning_rate=0.05, schedule="constant", weight_decay=0.0)
+    fit(model, data, config=config, methods=[method])
+    assert method.residual < 0.05
+    apply_masks_(model, target.masks(dict(model.named_parameters())))
+    total = split.crossings.total()
+    assert 0.25 * total < split.traffic(model).total / 2 <= 0.3 * total
+
+    model, x = built("lenet5")
+    before = split.crossings.norms(dict(model.named_parameters()))
+    strength = float(np.sqrt(before).mean())
+    lasso = CrossingLasso(model, split, strength=strength)
+    lasso.step(lambda: None)
+    costs = split.crossings.bytes / split.crossings.bytes.mean()
+    wanted = np.maximum(0, np.sqrt(before) - strength * costs)
+    assert np.sqrt(split.crossings.norms(dict(model.named_parameters()))) == pytest.approx(wanted, abs=1e-5)
+    assert split.traffic(model).total / 2 == split.crossings.total(wanted > 0)
+
+
+def test_a_saved_partition_is_read_back_and_proved(tmp_path: Path) -> None:
+    model, x = built("resnet20")
+    split = partition(model, x, 3)
+    record = split.save(tmp_path / "split", model, {"model": "resnet20"})
+    found = read_record(tmp_path / "split")
+    assert found == record
+    assert np.array_equal(find_traffic(found.arrangement(), found.find_needs()).bytes, split.traffic(model).bytes)
+    with pytest.raises(StoreError, match="not empty"):
+        split.save(tmp_path / "split", model)
+    with pytest.raises(StoreError, match="holds no partition"):
+        read_record(tmp_path)
+    shard = tmp_path / "split" / shard_name(1)
+    whole = shard.read_bytes()
+    for broken in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+        shard.write_bytes(broken)
+        with pytest.raises(StoreError, match=r"is not the shard that partition\.json tells of"):
+            read_shard(tmp_path / "split", record, 1)
+    shard.unlink()
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_shard(tmp_path / "split", record, 1)
+
+
+@pytest.mark.parametrize("name", ["from_file.default", "no_such_operator.default", "__class__.mro"])
+def test_a_record_runs_no_operator_without_a_rule(tmp_path: Path, name: str) -> None:
+    model, x = built("lenet5")
+    partition(model, x, 2).save(tmp_path / "split", model)
+    record = read_record(tmp_path / "split")
+    ops = (OpRecord(name, ("/etc/passwd", None, 10), {}, record.ops[0].outputs), *record.ops[1:])
+    forged = SplitRecord(**{**vars(record), "ops": ops})
+    (tmp_path / "split" / RECORD).write_text(forged.to_json())
+    with pytest.raises(StoreError):
+        read_record(tmp_path / "split").arrangement()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("devices: 0", "at devices"),
+        ("devices: 2\nhome: 2", "home 2; expected one of the devices"),
+        ("devices: 2\nspeeds: [1.0]", "speeds has 1 entries"),
+        ("devices: 2\nunlike: [{devices: [0, 2]}]", r"a link between \[0, 2\]"),
+        ("devices: 2\nwifi: true", "at wifi"),
+        ("devices: [", "cannot be read as a topology"),
+    ],
+)
+def test_a_topology_that_makes_no_sense_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "links.yaml"
+    path.write_text(text)
+    with pytest.raises(StoreError, match=said):
+        Topology.read(path)
