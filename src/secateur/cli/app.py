@@ -22,7 +22,9 @@ from secateur.cli import (
     finetune,
     inspect,
     materialise,
+    partition,
     prune,
+    run_split,
     search,
     sensitivity,
     train,
@@ -45,6 +47,8 @@ VERBS = {
     "compare": compare,
     "search": search,
     "materialise": materialise,
+    "partition": partition,
+    "run-split": run_split,
     "verify": verify,
     "list": listing,
 }

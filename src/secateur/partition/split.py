@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -109,6 +109,7 @@ def partition(
     topology: Topology | int,
     *,
     strategy: Strategy = "filters",
+    owners: Mapping[str, Sequence[int]] | None = None,
     data: Iterable[Any] | None = None,
     seed: int = 0,
 ) -> Split:
@@ -117,7 +118,8 @@ def partition(
     example_inputs: as for `trace`; as many samples as are to go through at a time.
     topology: devices and links, or how many devices that are all alike.
     strategy: `filters` gives each device a share of the channels of every layer, `layers` whole layers, `auto` shares
-    of channels that belong together, which takes calibration data.
+    of channels that belong together, which takes calibration data. owners: of axes by name the device of each channel,
+    in place of what the strategy says.
 
     Raises PlanError where the parts do not make what the network makes, ScoreError for `auto` without data.
     """
@@ -129,17 +131,34 @@ def partition(
     axes = spreadable_axes(traced)
     sizes = {axis.name: axis.size for axis in traced.structure.axes}
     if strategy == "layers":
-        owners = by_layers(axes, sizes, _macs(traced, axes), links.shares, links.home)
+        found = by_layers(axes, sizes, _macs(traced, axes), links.shares, links.home)
     else:
-        owners = contiguous(axes, sizes, links.shares, links.home)
-    if strategy == "auto":
+        found = contiguous(axes, sizes, links.shares, links.home)
+    if strategy == "auto" and owners is None:
         if data is None:
             raise ScoreError("strategy auto looks at what channels have to do with each other: give calibration data")
         held = list(data) if hasattr(data, "__next__") else data
-        owners = _matched(model, traced, owners, lambda: batches(held), seed)
-    split = Split(links, arrange(traced, owners), traced.structure)
+        found = _matched(model, traced, found, lambda: batches(held), seed)
+    if owners is not None:
+        found = replace(found, axes={**found.axes, **_given(owners, found)})
+    split = Split(links, arrange(traced, found), traced.structure)
     _demand_agreement(split, model, inputs)
     return split
+
+
+def _given(owners: Mapping[str, Sequence[int]], known: Owners) -> dict[str, np.ndarray]:
+    """Owners as a user names them; axes at home that cannot be spread are no matter."""
+    made: dict[str, np.ndarray] = {}
+    for axis, own in owners.items():
+        array = np.asarray(own, dtype=np.int64)
+        if axis not in known.axes and (array == known.home).all():
+            continue
+        if axis not in known.axes or array.shape != (known.sizes[axis],):
+            raise PlanError(f"owners of {axis!r}: {len(own)} of them; expected {known.sizes.get(axis, 'no such axis')}")
+        if array.min() < 0 or array.max() >= known.devices:
+            raise PlanError(f"owners of {axis!r}: expected devices 0 to {known.devices - 1}, got {sorted(set(own))}")
+        made[axis] = array
+    return made
 
 
 def _matched(model: nn.Module, traced: Traced, start: Owners, data: Callable[[], Iterable[Batch]], seed: int) -> Owners:

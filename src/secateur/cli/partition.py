@@ -1,0 +1,206 @@
+"""`secateur partition`: a network taken apart for several devices, and made to need less between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from secateur.cli.options import DataOptions, ModelOptions, OutOptions
+from secateur.cli.outcome import Outcome
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from secateur.cli.opening import Opened, Target
+    from secateur.data import ImageSet
+    from secateur.partition import Split, Topology
+
+CALIBRATION_BATCH = 128
+MODEL = "model"
+"""Folder inside the result that holds the network as a whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(ModelOptions, DataOptions, OutOptions):
+    """Options of `partition`."""
+
+    devices: Annotated[int | None, Option(metavar="N", help="So many devices, all alike.")] = None
+    topology: Annotated[
+        Path | None, Option(metavar="FILE.yaml", help="Devices and links: speeds, memory, bandwidth, missing links.")
+    ] = None
+    like: Annotated[
+        Path | None, Option(metavar="DIR", help="Devices, links and owners of channels of an earlier partition.")
+    ] = None
+    strategy: Annotated[
+        str,
+        Option(
+            help="filters: of every layer a share of the channels; layers: whole layers; auto: shares of channels that "
+            "belong together (needs --data)."
+        ),
+    ] = "filters"
+    budget: Annotated[
+        str | None,
+        Option(metavar="bytes=VALUE", help="Prune, so that this share, or so many bytes, cross for a sample at most."),
+    ] = None
+    recover: Annotated[str, Option(help="How the rest makes up for what goes: joint, refit, none.")] = "joint"
+    calibration: Annotated[int, Option(help="Training images for auto, and for the budget.")] = 1024
+    batch: Annotated[int, Option(help="Samples that go through the devices at a time.")] = 16
+
+
+def run(options: Options) -> Outcome:
+    """Take a network apart for several devices, and prune it so that they need to say less to each other."""
+    import torch
+    from torch.utils._pytree import tree_map
+
+    from secateur.cli.opening import look_up
+    from secateur.cli.saving import demand_out
+    from secateur.spec import BudgetError, DataError
+
+    if options.batch < 1 or options.calibration < 1:
+        raise BudgetError(f"--batch {options.batch} --calibration {options.calibration}: give at least 1")
+    budget = None if options.budget is None else _parsed(options.budget)
+    if options.data is None and (budget is not None or options.strategy == "auto"):
+        raise DataError("--budget and --strategy auto look at data: name some with --data (secateur list data)")
+    out = None if options.out is None else demand_out(options.out)
+    target = look_up(options)
+    images = None if options.data is None else target.images(options, "train")
+    opened = target.build(images)
+    inputs = tree_map(lambda tensor: torch.cat([tensor] * options.batch), opened.inputs)
+    split = _taken_apart(opened, inputs, options, images)
+    model = opened.model
+    record: dict[str, Any] = {"model": target.name, **_described(split, model)}
+    lines = [_matrix(split, model, "before" if budget is not None else "bytes a sample")]
+    if budget is not None and images is not None:
+        model, pruned = _pruned(split, opened, budget, options, target, images)
+        record |= pruned | {"after": _described(split, model)}
+        lines += [_stages(pruned["stages"]), _matrix(split, model, "after")]
+    lines.append(_rates((record.get("after") or record)["speedup"]))
+    if out is not None:
+        _save(split, model, out, options, opened, record)
+        lines.append(f"saved to {out}; secateur run-split {out} --data ... runs it")
+    return Outcome({**record, "out": None if out is None else str(out)}, "\n\n".join(lines))
+
+
+def _parsed(text: str) -> float:
+    from secateur.spec import BudgetError
+
+    unit, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if unit != "bytes" or not number > 0:
+        raise BudgetError(f"--budget {text}: expected bytes=0.4, a share of what crosses, or bytes=100000 for a sample")
+    return number
+
+
+def _topology(options: Options) -> Topology:
+    from secateur.partition import Topology
+    from secateur.partition.folder import read_record
+    from secateur.spec import SecateurError
+
+    given = [value for value in (options.devices, options.topology, options.like) if value is not None]
+    if len(given) != 1:
+        raise SecateurError("name the devices in one way: --devices N, --topology FILE.yaml or --like DIR")
+    if options.like is not None:
+        return read_record(options.like).topology
+    if options.topology is not None:
+        return Topology.read(options.topology)
+    return Topology(devices=options.devices or 1)
+
+
+def _taken_apart(opened: Opened, inputs: Any, options: Options, images: ImageSet | None) -> Split:
+    from secateur.partition import partition
+    from secateur.partition.folder import read_record
+
+    owners = None if options.like is None else read_record(options.like).owners
+    data = None if images is None else list(_calibration(images, options).batches(CALIBRATION_BATCH))
+    strategy: Any = options.strategy
+    topology = _topology(options)
+    return partition(opened.model, inputs, topology, strategy=strategy, owners=owners, data=data, seed=options.seed)
+
+
+def _calibration(images: ImageSet, options: Options) -> ImageSet:
+    return images.subset(min(options.calibration, len(images)), options.seed)
+
+
+def _pruned(
+    split: Split, opened: Opened, budget: float, options: Options, target: Target, images: ImageSet
+) -> tuple[nn.Module, dict[str, Any]]:
+    from secateur.partition import prune_crossings
+    from secateur.train import evaluate
+
+    test = target.images(options, "test")
+    data = list(_calibration(images, options).batches(CALIBRATION_BATCH))
+    found = prune_crossings(
+        opened.model,
+        split,
+        budget,
+        data,
+        recover=options.recover,
+        evaluate=lambda model: evaluate(model, test)["accuracy"],
+        seed=options.seed,
+    )
+    return found.model, {
+        "bytes_before": found.bytes_before,
+        "bytes_after": found.bytes_after,
+        "stages": dict(found.stages),
+    }
+
+
+def _described(split: Split, model: nn.Module) -> dict[str, Any]:
+    from secateur.partition.timing import by_rate, estimate
+
+    needs, samples = split.needs(model), split.arrangement.samples
+    times = estimate(split.arrangement, needs, split.topology)
+    return {
+        "bytes": (split.traffic(model).bytes // samples).tolist(),
+        "seconds": {
+            "compute": (times.compute / samples).tolist(),
+            "transfer": (times.transfer / samples).tolist(),
+            "critical_path": times.critical / samples,
+            "one_device": times.alone / samples,
+        },
+        "speedup": dict(by_rate(split.arrangement, needs, split.topology)),
+    }
+
+
+def _matrix(split: Split, model: nn.Module, title: str) -> str:
+    found = split.traffic(model).bytes // split.arrangement.samples
+    width = max(9, *(len(f"{value:,}") + 2 for value in found.flatten()))
+    head = f"{title:<16}" + "".join(f"{f'to {device}':>{width}}" for device in range(len(found)))
+    rows = [
+        f"{f'from {sender}':<16}" + "".join(f"{value:>{width},}" for value in row) for sender, row in enumerate(found)
+    ]
+    return "\n".join([head, *rows, f"{'total':<16}{found.sum():>{width},}"])
+
+
+def _stages(stages: Mapping[str, float]) -> str:
+    return "\n".join(f"{stage:<16}accuracy {100 * accuracy:.2f} %" for stage, accuracy in stages.items())
+
+
+def _rates(speedup: Mapping[float, float]) -> str:
+    shown = "  ".join(f"{rate:g} Mbit/s {times:.2f}x" for rate, times in speedup.items())
+    return f"against one device, by estimate, with links of {shown}"
+
+
+def _save(
+    split: Split, model: nn.Module, out: Path, options: Options, opened: Opened, record: Mapping[str, Any]
+) -> None:
+    """The parts, and the network as a whole beside them, which can be trained on."""
+    from secateur.cli.saving import save
+
+    split.save(out, model, {"model": str(record["model"]), "strategy": options.strategy, "budget": options.budget})
+    save(
+        "partition",
+        options,
+        model,
+        out=out / MODEL,
+        source=opened.source,
+        before={key: record[key] for key in ("bytes", "speedup")},
+        after=dict(record.get("after", {})),
+    )

@@ -1,0 +1,70 @@
+"""`secateur run-split`: a partition run for real, one process for each device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from secateur.cli.options import DataOptions
+from secateur.cli.outcome import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(DataOptions):
+    """Options of `run-split`."""
+
+    folder: Annotated[Path | None, Argument(metavar="DIR", help="What secateur partition --out wrote.")] = None
+    devices: Annotated[int | None, Option(metavar="N", help="Refuse a partition for another number.")] = None
+    split: Annotated[str, Option(help="train or test: which images.")] = "test"
+    slow: Annotated[bool, Option("--slow", help="Links take as long as the topology says.")] = False
+    timeout: Annotated[float, Option(help="Seconds that a device waits for another at most.")] = 60.0
+
+
+def run(options: Options) -> Outcome:
+    """Run a partition, a process for each device: accuracy, measured bytes beside the predicted ones, and times."""
+    import numpy as np
+    import torch
+
+    from secateur.cli.opening import look_up
+    from secateur.cli.options import ModelOptions
+    from secateur.cli.partition import MODEL
+    from secateur.partition import run_split
+    from secateur.partition.folder import read_record
+    from secateur.partition.traffic import find_traffic
+    from secateur.spec import SecateurError, StoreError
+
+    if options.folder is None:
+        raise StoreError("name the folder of a partition: secateur run-split DIR --data ...")
+    record = read_record(options.folder)
+    if options.devices not in (None, record.topology.devices):
+        raise SecateurError(f"{options.folder} is for {record.topology.devices} devices, not {options.devices}")
+    target = look_up(ModelOptions(model=str(options.folder / MODEL)))
+    images = target.images(options, options.split)
+    batches = list(images.batches(256))
+    inputs, labels = (torch.cat(part) for part in zip(*batches, strict=True))
+    found = run_split(options.folder, [inputs], slowed=options.slow, timeout=options.timeout)
+    with torch.no_grad():
+        wanted = torch.cat([target.build(images).model(part) for part, _ in batches])
+    apart = float((found.outputs[0] - wanted).abs().max() / wanted.abs().max())
+    predicted = find_traffic(record.arrangement(), record.find_needs()).bytes * found.batches
+    as_predicted = bool(np.array_equal(predicted, found.bytes))
+    accuracy = float((found.outputs[0].argmax(1) == labels).double().mean())
+    result = {
+        "samples": found.samples,
+        "accuracy": accuracy,
+        "apart": apart,
+        "bytes": found.bytes.tolist(),
+        "bytes_as_predicted": as_predicted,
+        "seconds": found.seconds,
+        "waited": found.waited,
+    }
+    lines = [
+        f"{found.samples} samples on {record.topology.devices} devices, accuracy {100 * accuracy:.2f} %",
+        f"differs from one device by {apart:.1e} of the largest output",
+        f"sent {found.bytes.sum():,} bytes, {'exactly as' if as_predicted else 'NOT as'} predicted",
+        f"{found.seconds:.2f} s, of which devices waited {', '.join(f'{seconds:.2f}' for seconds in found.waited)} s",
+    ]
+    return Outcome(result, "\n".join(lines), verified=as_predicted and apart <= 1e-4)

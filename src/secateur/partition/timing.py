@@ -1,0 +1,99 @@
+"""How long a network takes on its devices: compute of each, transfers of each link, and the path that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from secateur.partition.device import END, Sending, at_hand, find_sendings
+from secateur.partition.steps import Arrangement, Step, part_shape
+from secateur.partition.topology import Topology
+from secateur.partition.traffic import Needs, entry_bytes
+
+SPEED = 1.0
+"""Billions of multiply-accumulates a second, where a topology does not say."""
+RATES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
+"""Mbit/s: from a radio link to a wire in a rack."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds for one run of as many samples as the network was taken apart with."""
+
+    compute: np.ndarray
+    """Of each device."""
+    transfer: np.ndarray
+    """Of each link, `(sender, receiver)`."""
+    critical: float
+    """From the inputs to the outputs, when every device goes on as soon as it has what it needs."""
+    alone: float
+    """Of the home device, when it does everything itself."""
+
+
+def estimate(arrangement: Arrangement, needs: Needs, topology: Topology, *, mbit_per_s: float | None = None) -> Times:
+    """From multiply-accumulates, bytes, speeds and latencies alone; convolutions and matrix products are counted.
+
+    mbit_per_s: of every link, in place of what the topology says.
+    """
+    devices = topology.devices
+    speeds = np.asarray(topology.speeds or [SPEED] * devices) * 1e9
+    clock, compute, busy = np.zeros(devices), np.zeros(devices), np.zeros((devices, devices))
+    transfer, ready = np.zeros((devices, devices)), dict.fromkeys(arrangement.program.inputs, 0.0)
+    made = {number: np.full(devices, moment) for number, moment in ready.items()}
+    sendings, total = find_sendings(arrangement, needs), 0.0
+    for step in [*arrangement.steps, None]:
+        for sending in sendings.get(END if step is None else step.number, ()):
+            link = (sending.sender, sending.receiver)
+            taken = _seconds(arrangement, sending, topology, mbit_per_s)
+            start = max(made[sending.tensor][sending.sender], busy[link])
+            busy[link] = start + taken
+            transfer[link] += taken
+            arrival = busy[link] + topology.link(*link).latency_ms / 1e3
+            clock[sending.receiver] = max(clock[sending.receiver], arrival)
+        if step is not None:
+            for device in step.runners:
+                work = _macs(arrangement, needs, step, device) / speeds[device]
+                clock[device] += work
+                compute[device] += work
+            total += _whole_macs(arrangement, step)
+            made |= dict.fromkeys(arrangement.program.ops[step.number].outputs, clock.copy())
+    return Times(compute, transfer, float(clock[topology.home]), total / speeds[topology.home])
+
+
+def by_rate(arrangement: Arrangement, needs: Needs, topology: Topology) -> Mapping[float, float]:
+    """How many times faster than the home device alone the devices are together, by the rate of all links, Mbit/s."""
+    found = {rate: estimate(arrangement, needs, topology, mbit_per_s=rate) for rate in RATES}
+    return {rate: times.alone / times.critical for rate, times in found.items()}
+
+
+def _seconds(arrangement: Arrangement, sending: Sending, topology: Topology, mbit_per_s: float | None) -> float:
+    rate = mbit_per_s or topology.link(sending.sender, sending.receiver).mbit_per_s
+    return len(sending.positions) * entry_bytes(arrangement, sending.tensor) * 8 / (rate * 1e6)
+
+
+def _macs(arrangement: Arrangement, needs: Needs, step: Step, device: int) -> float:
+    op, product = arrangement.program.ops[step.number], step.product
+    if product is None:
+        share = prod(part_shape(arrangement, op.outputs[0], device)) / prod(arrangement.program.shapes[op.outputs[0]])
+        return _whole_macs(arrangement, step) * share
+    shape = arrangement.program.shapes[product.weight]
+    columns = shape[product.columns]
+    if arrangement.places[product.activation].dim is not None:
+        columns = len(at_hand(arrangement, needs, product.activation, device))
+    return prod(part_shape(arrangement, op.outputs[0], device)) * columns * prod(shape[2:])
+
+
+def _whole_macs(arrangement: Arrangement, step: Step) -> float:
+    """Of the operator on one device."""
+    op, shapes = arrangement.program.ops[step.number], arrangement.program.shapes
+    name = op.target._schema.name
+    if name == "aten::convolution":
+        weight = shapes[op.args[1].id]
+        made = shapes[op.args[0].id] if op.args[6] else shapes[op.outputs[0]]
+        return prod(made) * prod(weight[1:])
+    if name in ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"):
+        return prod(shapes[op.outputs[0]]) * shapes[op.args[-2].id][-1]
+    return 0.0
