@@ -16,7 +16,7 @@ from secateur.cli.outcome import Outcome
 class Options(DataOptions):
     """Options of `run-split`."""
 
-    folder: Annotated[Path | None, Argument(metavar="DIR", help="What secateur partition --out wrote.")] = None
+    folder: Annotated[Path | None, Argument(metavar="FOLDER", help="What secateur partition --out wrote.")] = None
     devices: Annotated[int | None, Option(metavar="N", help="Refuse a partition for another number.")] = None
     split: Annotated[str, Option(help="train or test: which images.")] = "test"
     slow: Annotated[bool, Option("--slow", help="Links take as long as the topology says.")] = False
@@ -37,7 +37,7 @@ def run(options: Options) -> Outcome:
     from secateur.spec import SecateurError, StoreError
 
     if options.folder is None:
-        raise StoreError("name the folder of a partition: secateur run-split DIR --data ...")
+        raise StoreError("name the folder of a partition: secateur run-split FOLDER --data ...")
     record = read_record(options.folder)
     if options.devices not in (None, record.topology.devices):
         raise SecateurError(f"{options.folder} is for {record.topology.devices} devices, not {options.devices}")

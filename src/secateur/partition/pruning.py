@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from secateur.partition import worth
 from secateur.partition.split import Split
-from secateur.recover import joint_refit_, refit_
+from secateur.recover import SECOND_ORDER, joint_refit_, refit_
 from secateur.score.gradients import batches
-from secateur.sparse import apply_masks_
-from secateur.spec import BudgetError, Plan
+from secateur.sparse import apply_masks_, remember_masks
+from secateur.spec import BudgetError, ElementMasks, Plan
 from secateur.structure.clone import clone
 
 Evaluate = Callable[[nn.Module], float]
@@ -27,7 +27,8 @@ class PrunedSplit:
     model: nn.Module
     """As large as before, with zeros."""
     masks: Mapping[str, Tensor]
-    """Of each weight that lost something, of its shape, False at zeros that are to stay."""
+    """Of each weight that lost something, of its shape, False at zeros that are to stay; remembered with the model, so
+    that folders keep them."""
     split: Split
     bytes_before: int
     """Of one sample."""
@@ -75,6 +76,10 @@ def prune_crossings(
     small = clone(model).eval()
     masks = crossings.masks(kept, dict(small.named_parameters()))
     apply_masks_(small, masks)
+    arrays = {name: mask.numpy() for name, mask in masks.items()}
+    remember_masks(
+        small, ElementMasks("crossings", arrays, {"criterion": SECOND_ORDER, "budget": budget, "seed": seed})
+    )
     stages = {} if evaluate is None else {"before": evaluate(model), "cut": evaluate(small)}
     generator, plan = torch.Generator().manual_seed(seed), Plan(split.structure, {})
     for stage, heal in (("refit", refit_), ("joint", joint_refit_)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch._C._distributed_c10d import TCPStore
 
+import secateur
 from secateur.partition.document import SplitRecord
 from secateur.partition.folder import read_record
 from secateur.partition.runtime.process import INPUTS, OUTPUTS, Order, measured_name
@@ -106,8 +108,10 @@ def _supervise(orders: Sequence[Order], work: Path) -> None:
 
 def _started(order: Order, log: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "secateur.partition.runtime.process", json.dumps(asdict(order))]
+    paths = [str(Path(secateur.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}  # where this process has Secateur from
     with log.open("wb") as said:
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment)
 
 
 def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
