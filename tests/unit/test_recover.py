@@ -16,6 +16,7 @@ import secateur as sc
 from secateur.models import build_model, example_inputs
 from secateur.recover import healed_scores, joint, joint_refit_, refit_
 from secateur.recover.folding import _moments, find_links, fold_
+from secateur.recover.rebasing import rebase_norms_
 from secateur.recover.recalibration import recalibrate_
 from secateur.recover.refit import _within, fit
 from secateur.recover.removal import slopes
@@ -374,6 +375,33 @@ def test_layers_fitted_together_lose_less_than_one_by_one() -> None:
     alone = error()
     assert set(joint_refit_(small, model, plan, data, generator)) == {"0.weight", "2.weight"}
     assert error() < 0.6 * alone
+
+
+def test_rebased_norms_change_nothing_in_eval_mode_and_little_in_train_mode() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5))
+    for norm in (model[1], model[4]):
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            nn.init.uniform_(tensor, 0.5, 1.5)
+    x = 2 * torch.randn(200, 3, 8, 8)
+    before = model.eval()(x).detach()
+    assert float((copy.deepcopy(model).train()(x).detach() - before).abs().max()) > 0.5
+    assert rebase_norms_(model, [((x[:120],), None), ((x[120:],), None)]) == ["1", "4"]
+    torch.testing.assert_close(model(x).detach(), before, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.train()(x).detach(), before, rtol=1e-3, atol=1e-3)
+    assert rebase_norms_(model, []) == []
+
+
+def test_healing_ends_where_training_can_begin() -> None:
+    model, data = Doubled().eval(), batches()
+    result = sc.prune(
+        model, data[0][0], budget={"channels": 0.7}, data=[inputs[0] for inputs, _ in data], recover="refit"
+    )
+    small, x = result.model, torch.cat([inputs[0] for inputs, _ in data])
+    assert len(small.bn1.weight) < 8
+    for norm, reads in ((small.bn1, small.conv1(small.stem(x))),):
+        torch.testing.assert_close(norm.running_mean, reads.mean((0, 2, 3)).detach(), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(norm.running_var, reads.var((0, 2, 3)).detach(), rtol=1e-3, atol=1e-3)
 
 
 def test_rows_with_zeros_are_fitted_around_them() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from secateur.partition import worth
 from secateur.partition.split import Split
-from secateur.recover import SECOND_ORDER, joint_refit_, refit_
+from secateur.recover import SECOND_ORDER, joint_refit_, rebase_norms_, refit_
 from secateur.score.gradients import batches
 from secateur.sparse import apply_masks_, remember_masks
 from secateur.spec import BudgetError, ElementMasks, Plan
@@ -87,5 +87,7 @@ def prune_crossings(
             heal(small, model, plan, list(batches(held)), generator, kept=masks)
             if evaluate is not None:
                 stages[stage] = evaluate(small)
+    if recover != "none":
+        rebase_norms_(small, batches(held))
     before, after = (int(split.traffic(network).total) // split.arrangement.samples for network in (model, small))
     return PrunedSplit(small, masks, split, before, after, stages)

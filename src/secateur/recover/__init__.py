@@ -2,7 +2,18 @@
 
 from secateur.recover.healing import FOLD, STAGES, heal_, stages_of
 from secateur.recover.joint import joint_refit_
+from secateur.recover.rebasing import rebase_norms_
 from secateur.recover.refit import refit_
 from secateur.recover.selection import SECOND_ORDER, healed_scores
 
-__all__ = ["FOLD", "SECOND_ORDER", "STAGES", "heal_", "healed_scores", "joint_refit_", "refit_", "stages_of"]
+__all__ = [
+    "FOLD",
+    "SECOND_ORDER",
+    "STAGES",
+    "heal_",
+    "healed_scores",
+    "joint_refit_",
+    "rebase_norms_",
+    "refit_",
+    "stages_of",
+]

@@ -9,6 +9,7 @@ from torch import nn
 
 from secateur.recover.folding import fold_
 from secateur.recover.joint import joint_refit_
+from secateur.recover.rebasing import rebase_norms_
 from secateur.recover.recalibration import recalibrate_
 from secateur.recover.refit import refit_
 from secateur.recover.tuning import fit_scales
@@ -50,12 +51,14 @@ def heal_(
     stages: Iterable[str],
     generator: torch.Generator,
 ) -> Iterator[str]:
-    """Carry out these stages on the smaller network, one whenever the next is asked for; says which has been.
+    """Carry out these stages on the smaller network, one whenever the next is asked for; says which has been. At the
+    end BatchNorms say what they read, so that training can begin from there.
 
     plan: what the smaller network was cut by. inputs: examples. data: calibration batches, read anew for each stage
     that needs some; labels are not read.
     """
-    for stage in stages:
+    given = tuple(stages)
+    for stage in given:
         if stage == FOLD:
             fold_(small, dense, plan, inputs)
         elif stage == RECALIBRATE:
@@ -66,3 +69,5 @@ def heal_(
             heal = refit_ if stage == "refit" else joint_refit_
             heal(small, dense, plan, list(data), generator)
         yield stage
+    if set(given) & {*STAGES, TUNE}:
+        rebase_norms_(small, data)

@@ -1,0 +1,175 @@
+"""ResNet-20 over four devices that need less of each other: without training, and after short retraining.
+
+    SECATEUR_DATA=... python benchmarks/devices.py [--ways "closed form" ...] [--seeds 0 1 2] [--epochs 5] [--held-out]
+
+Four devices alike, each with a share of the filters of every layer; bytes of all links for one image. Without training:
+`prune_crossings` to 40 % and to 20 % of the bytes, from 2,048 training images whose labels are not read. With as many
+epochs of training on top, self-distillation from the dense network: the closed form's 20 %; ADMM onto the same groups;
+ADMM onto kernels, which is the paper's projection; plain magnitude pruning. The last two have as many zeros as the
+first, and send what their zeros leave to be sent. Accuracy on the 10,000 JPEG test images; `--held-out` trains on four
+fifths of the training images, judges on others, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from calibration import Augmented
+from healing import CASES, images, network
+from page import write_between_markers
+from runs import add_run, read_record
+from torch import Tensor, nn
+
+from secateur.data import ImageSet, open_data
+from secateur.models import example_inputs
+from secateur.partition import CrossingTarget, Split, partition, prune_crossings
+from secateur.sparse import apply_masks_
+from secateur.structure import clone
+from secateur.train import Distillation, TrainConfig, evaluate, fit
+from secateur.train.methods import ADMM, Weights
+
+RESULT = Path(__file__).parent / "results" / "devices.json"
+PAGE = Path(__file__).parent.parent / "docs" / "devices.md"
+CASE = CASES["resnet20-2x"]
+DEVICES, IMAGES = 4, 2048
+SHARE = {"without training": 0.4, "retrained": 0.2}
+RATE, TEACHER = 0.05, 0.9
+"""The largest learning rate, and the weight of the teacher."""
+SPARSE_SHARE = 0.5
+"""Of the epochs, in which ADMM pulls; in the rest zeros are fixed."""
+WAYS = ("closed form", "closed form, retrained", "admm, crossings", "admm, kernels", "magnitude, retrained")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all ways share."""
+
+    dense: nn.Module
+    split: Split
+    calibration: ImageSet
+    train: ImageSet
+    judge: ImageSet
+    epochs: int
+
+    def accuracy(self, model: nn.Module) -> float:
+        return 100 * evaluate(model, self.judge)["accuracy"]
+
+    def row(self, model: nn.Module) -> dict[str, Any]:
+        weights = [weight for weight in model.parameters() if weight.dim() > 1]
+        zeros = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
+        crossing, dense = (self.split.traffic(found).total for found in (model, self.dense))
+        return {"accuracy": self.accuracy(model), "bytes": crossing, "fewer": dense / crossing, "sparsity": zeros}
+
+
+def closed_form(setting: Setting, share: float, seed: int) -> tuple[nn.Module, Mapping[str, Tensor], dict[str, Any]]:
+    data = Augmented(setting.calibration, mixed="half")
+    found = prune_crossings(setting.dense, setting.split, share, data, evaluate=setting.accuracy, seed=seed)
+    return found.model, found.masks, {"stages": dict(found.stages)}
+
+
+def retrained(
+    setting: Setting, model: nn.Module, masks: Mapping[str, Tensor], epochs: int, seed: int, method: ADMM | None = None
+) -> nn.Module:
+    """Zeros stay where the masks have them."""
+    teacher = Distillation(model, setting.dense, alpha=TEACHER)
+    config = TrainConfig(epochs=epochs, learning_rate=RATE, augment=True, seed=seed)
+    methods = [] if method is None else [method]
+    fit(model, setting.train, config=config, masks=masks, methods=methods, distillation=teacher)
+    return model.eval()
+
+
+def by_admm(setting: Setting, target: Any, seed: int) -> nn.Module:
+    """Half of the epochs towards the projection, the rest with its zeros."""
+    model = clone(setting.dense)
+    aim = target(model)
+    pulled = max(1, round(SPARSE_SHARE * setting.epochs))
+    steps = pulled * (len(setting.train) // 128)
+    retrained(setting, model, {}, pulled, seed, ADMM(aim, rho=1e-2, growth=1.3, every=max(1, steps // 20)))
+    masks = aim.masks({name: weight.detach() for name, weight in aim.weights.items()})
+    apply_masks_(model, masks)
+    return retrained(setting, model, masks, max(1, setting.epochs - pulled), seed)
+
+
+def run(way: str, setting: Setting, seed: int) -> dict[str, Any]:
+    start = time.process_time()
+    extra: dict[str, Any] = {}
+    if way == "closed form":
+        model, _, extra = closed_form(setting, SHARE["without training"], seed)
+    elif way == "closed form, retrained":
+        model, masks, extra = closed_form(setting, SHARE["retrained"], seed)
+        model = retrained(setting, model, masks, setting.epochs, seed)
+    elif way == "admm, crossings":
+        model = by_admm(setting, lambda net: CrossingTarget(net, setting.split, SHARE["retrained"]), seed)
+    else:
+        zeros = zeros_of_crossings(setting)
+        if way == "admm, kernels":
+            model = by_admm(
+                setting, lambda net: Weights(net, sparsity=zeros, granularity="kernel", allocator="uniform"), seed
+            )
+        else:
+            model = clone(setting.dense)
+            masks = Weights(model, sparsity=zeros).masks(dict(model.named_parameters()))
+            apply_masks_(model, masks)
+            model = retrained(setting, model, masks, setting.epochs, seed)
+    return {"seed": seed, **setting.row(model), **extra, "cpu_s": time.process_time() - start}
+
+
+def zeros_of_crossings(setting: Setting) -> float:
+    """The share of zeros of a network that sends as little as the retrained ones are to send."""
+    model = clone(setting.dense)
+    target = CrossingTarget(model, setting.split, SHARE["retrained"])
+    apply_masks_(model, target.masks(dict(model.named_parameters())))
+    return setting.row(model)["sparsity"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--held-out", action="store_true", help="judge on held-out training images, write nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    dense, (pool, judge) = network(CASE), images(CASE, held_out=options.held_out)
+    train = pool if options.held_out else open_data(CASE.data, "train")
+    for seed in options.seeds:
+        calibration = pool.subset(IMAGES, seed)
+        data = [x for x, _ in calibration.batches(256)]
+        split = partition(dense, example_inputs(CASE.model), DEVICES, strategy="auto", data=data, seed=seed)
+        setting = Setting(dense, split, calibration, train, judge, options.epochs)
+        for way in options.ways:
+            row = {**run(way, setting, seed), "epochs": options.epochs, "threads": options.threads}
+            print(way, json.dumps(row), flush=True)
+            if not options.held_out:
+                add_run(RESULT, [way], row)
+                write_between_markers(PAGE, "devices", table(read_record(RESULT), setting.accuracy(dense)))
+
+
+def table(held: Mapping[str, Any], dense: float) -> str:
+    """Accuracy and bytes, mean over seeds, as Markdown."""
+    lines = [
+        f"Dense: {dense:.2f} %.\n",
+        "| way | seeds | zeros | fewer bytes | accuracy | CPU minutes |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for way, found in held.items():
+        runs = found["runs"]
+        zeros, fewer, minutes = (statistics.mean(one[key] for one in runs) for key in ("sparsity", "fewer", "cpu_s"))
+        lines.append(
+            f"| {way} | {len(runs)} | {zeros:.0%} | {fewer:.1f}x | {found['mean']:.2f} +- {found['spread']:.2f} | "
+            f"{minutes / 60:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
