@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calling import secateur
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -251,3 +252,23 @@ def test_a_topology_that_makes_no_sense_is_refused(tmp_path: Path, text: str, sa
     path.write_text(text)
     with pytest.raises(StoreError, match=said):
         Topology.read(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("partition lenet5", "name the devices in one way"),
+        ("partition lenet5 --devices 2 --like x", "name the devices in one way"),
+        ("partition lenet5 --devices 0", "1 or more"),
+        ("partition lenet5 --devices 2 --strategy rows", "unknown strategy 'rows'"),
+        ("partition lenet5 --devices 2 --strategy auto", "name some with --data"),
+        ("partition lenet5 --devices 2 --data digits --budget macs=0.5", "expected bytes=0.4"),
+        ("partition lenet5 --devices 2 --batch 0", "give at least 1"),
+        ("partition lenet5 --topology nowhere.yaml", "cannot be read as a topology"),
+        ("run-split nowhere --data digits", "holds no partition"),
+    ],
+)
+def test_orders_that_make_no_sense_are_refused(arguments: str, said: str) -> None:
+    found = secateur(*arguments.split())
+    assert found.code == 2
+    assert said in found.err and len(found.err.splitlines()) == 1

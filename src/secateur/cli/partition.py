@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,30 +98,30 @@ def _parsed(text: str) -> float:
     return number
 
 
-def _topology(options: Options) -> Topology:
+def _taken_apart(opened: Opened, inputs: Any, options: Options, images: ImageSet | None) -> Split:
+    from secateur.partition import partition
+
+    data = None if images is None else list(_calibration(images, options).batches(CALIBRATION_BATCH))
+    topology, owners = _devices(options)
+    strategy: Any = options.strategy
+    return partition(opened.model, inputs, topology, strategy=strategy, owners=owners, data=data, seed=options.seed)
+
+
+def _devices(options: Options) -> tuple[Topology, Mapping[str, Sequence[int]] | None]:
+    """Devices and links; of an earlier partition also who owns what."""
     from secateur.partition import Topology
     from secateur.partition.folder import read_record
     from secateur.spec import SecateurError
 
-    given = [value for value in (options.devices, options.topology, options.like) if value is not None]
-    if len(given) != 1:
-        raise SecateurError("name the devices in one way: --devices N, --topology FILE.yaml or --like DIR")
+    given = [name for name in ("devices", "topology", "like") if getattr(options, name) is not None]
+    if len(given) != 1 or (options.devices is not None and options.devices < 1):
+        raise SecateurError("name the devices in one way: --devices N (1 or more), --topology FILE.yaml or --like DIR")
     if options.like is not None:
-        return read_record(options.like).topology
+        record = read_record(options.like)
+        return record.topology, record.owners
     if options.topology is not None:
-        return Topology.read(options.topology)
-    return Topology(devices=options.devices or 1)
-
-
-def _taken_apart(opened: Opened, inputs: Any, options: Options, images: ImageSet | None) -> Split:
-    from secateur.partition import partition
-    from secateur.partition.folder import read_record
-
-    owners = None if options.like is None else read_record(options.like).owners
-    data = None if images is None else list(_calibration(images, options).batches(CALIBRATION_BATCH))
-    strategy: Any = options.strategy
-    topology = _topology(options)
-    return partition(opened.model, inputs, topology, strategy=strategy, owners=owners, data=data, seed=options.seed)
+        return Topology.read(options.topology), None
+    return Topology(devices=options.devices or 1), None
 
 
 def _calibration(images: ImageSet, options: Options) -> ImageSet:
