@@ -43,8 +43,10 @@ def test_a_run_of_processes_makes_the_same_and_sends_what_was_predicted(
     torch.testing.assert_close(slowed.outputs[0], found.outputs[0], rtol=0, atol=0)
     longest = split.traffic(model).bytes.max() * 3 / 1e6 + 3 * 5 * 0.02
     assert longest < slowed.seconds < 3 * longest
-    with pytest.raises(DataError, match=r"expected samples of \[\(1, 32, 32\)\]"):
+    with pytest.raises(DataError, match=r"expected samples of \[\(\(1, 32, 32\), 'float32'\)\]"):
         run_split(tmp_path / "split", [x[:, :, :28]])
+    with pytest.raises(DataError, match=r"'float16'.* expected samples"):
+        run_split(tmp_path / "split", [x.half()])
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

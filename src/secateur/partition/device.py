@@ -109,8 +109,8 @@ class Device:
     """What one device knows and does. Its caller goes through the steps, carries what crosses before each, and runs
     it."""
 
-    def __init__(self, arrangement: Arrangement, needs: Needs, shard: Shard, device: int) -> None:
-        self.arrangement, self.needs, self.shard, self.device = arrangement, needs, shard, device
+    def __init__(self, arrangement: Arrangement, shard: Shard, device: int) -> None:
+        self.arrangement, self.shard, self.device = arrangement, shard, device
         self._made: dict[int, Tensor] = {}
         self._given: dict[int, list[tuple[np.ndarray, Tensor]]] = {}
 

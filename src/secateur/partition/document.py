@@ -3,6 +3,7 @@ rule for are read back, which compute and do nothing else."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,9 +93,33 @@ class SplitRecord(Record):
     def arrangement(self) -> Arrangement:
         """Raises StoreError for operators that are not known, and numbers that do not fit together."""
         try:
+            self._demand_whole()
             return self._arrangement()
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"the record of this partition contradicts itself: {error}; partition again") from error
+
+    def _demand_whole(self) -> None:
+        """Devices, tensors and operators that are spoken of are there."""
+        devices = range(self.topology.devices)
+        spoken = [device for step in self.steps for device in step.runners]
+        spoken += [device for place in self.places.values() for device in place.owners]
+        numbers = [
+            *self.inputs,
+            *self.outputs,
+            *self.places,
+            *self.needs,
+            *(n for step in self.steps for n in step.reads),
+        ]
+        numbers += [abs(number) for op in self.ops for number in op.outputs]
+        if len(self.shards) != len(devices) or any(len(needed) != len(devices) for needed in self.needs.values()):
+            raise ValueError(f"{len(self.shards)} shards for {len(devices)} devices")
+        if not all(device in devices for device in spoken):
+            raise ValueError(f"devices {sorted(set(spoken))}, of {len(devices)}")
+        if not all(0 <= number < len(self.shapes) for number in numbers) or len(self.dtypes) != len(self.shapes):
+            raise ValueError(f"tensors beyond the {len(self.shapes)} that it describes")
+        for tensor, needed in self.needs.items():
+            if any(not 0 <= at < len(self.places[tensor].owners) for positions in needed for at in positions):
+                raise ValueError(f"entries of tensor {tensor} that it does not have")
 
     def _arrangement(self) -> Arrangement:
         program = Program(
@@ -172,6 +197,8 @@ def _written(leaf: Any) -> Any:
     for kind, of in _KINDS.items():
         if isinstance(leaf, of):
             return {kind: str(leaf).removeprefix("torch.")}
+    if isinstance(leaf, float) and not math.isfinite(leaf):
+        return {"float": str(leaf)}
     return int(leaf) if isinstance(leaf, int) and not isinstance(leaf, bool) else leaf
 
 
@@ -182,21 +209,21 @@ def _op(record: OpRecord) -> Op:
     target = getattr(getattr(torch.ops.aten, name), overload)
     if find_rule(target) is None:
         raise StoreError(f"operator aten::{record.name} of this partition has no rule in this Secateur; not run")
-    is_leaf = _is_written
-    args, kwargs = tree_map(_read, (list(record.args), dict(record.kwargs)), is_leaf=is_leaf)
+    args = tree_map(_read, list(record.args), is_leaf=_is_written)
+    kwargs = {name: tree_map(_read, value, is_leaf=_is_written) for name, value in record.kwargs.items()}
     return Op(target, tuple(args), kwargs, list(record.outputs), "", None)
 
 
 def _is_written(value: Any) -> bool:
-    return isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("tensor", *_KINDS)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("tensor", "float", *_KINDS)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 
 def _read(leaf: Any) -> Any:
     if not _is_written(leaf):
         return leaf
     ((kind, value),) = leaf.items()
-    if kind == "tensor":
-        return Ref(int(value))
+    if kind in ("tensor", "float"):
+        return Ref(int(value)) if kind == "tensor" else float(value)
     return torch.device("cpu") if kind == "device" else _named(value, _KINDS[kind])
 
 

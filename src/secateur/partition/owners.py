@@ -10,7 +10,6 @@ import numpy as np
 from secateur.spec.expr import Concat, Expr, axes_of, index_along
 
 _NOBODY = -1
-_ROLES = ("channels", "heads", "groups")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from secateur.partition import worth
 from secateur.partition.split import Split
 from secateur.recover import SECOND_ORDER, joint_refit_, rebase_norms_, refit_
 from secateur.score.gradients import batches
-from secateur.sparse import apply_masks_, remember_masks
+from secateur.sparse import apply_masks_, as_tensors, masks_of, remember_masks
 from secateur.spec import BudgetError, ElementMasks, Plan
 from secateur.structure.clone import clone
 
@@ -37,14 +38,14 @@ class PrunedSplit:
     """What `evaluate` found: before, after the cut, after each stage of healing."""
 
 
-def wanted_bytes(split: Split, budget: float) -> float:
+def wanted_bytes(split: Split, model: nn.Module, budget: float) -> float:
     """Bytes of one sample that a budget means: a share of what crosses before, in (0, 1], or so many, above 1.
 
     Raises BudgetError for others.
     """
     if not budget > 0:
         raise BudgetError(f"budget {budget} of bytes between devices: expected a share in (0, 1], or bytes a sample")
-    return budget * split.crossings.total() if budget <= 1 else budget
+    return budget * split.traffic(model).total / split.arrangement.samples if budget <= 1 else budget
 
 
 def prune_crossings(
@@ -72,9 +73,13 @@ def prune_crossings(
     held = list(data) if hasattr(data, "__next__") else data
     crossings = split.crossings
     known = worth.measure(model, {site.weight for site in crossings.sites}, lambda: batches(held), seed)
-    kept = crossings.chosen(worth.lost_by(crossings, known), split.topology, wanted_bytes(split, budget))
     small = clone(model).eval()
-    masks = crossings.masks(kept, dict(small.named_parameters()))
+    weights = dict(small.named_parameters())
+    lost = np.where(crossings.norms(weights) > 0, worth.lost_by(crossings, known), -1.0)
+    kept = crossings.chosen(lost, split.topology, wanted_bytes(split, model, budget)) & (lost >= 0)
+    masks = crossings.masks(kept, weights)
+    for name, mask in as_tensors(masks_of(model)).items():
+        masks[name] = masks[name] & mask if name in masks else mask
     apply_masks_(small, masks)
     arrays = {name: mask.numpy() for name, mask in masks.items()}
     remember_masks(

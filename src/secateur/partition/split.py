@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from secateur.partition import worth
 from secateur.partition.assignment import belonging_together, by_layers, contiguous
@@ -64,7 +64,7 @@ class Split:
         folded = self._folded(model)
         needs = find_needs(self.arrangement, folded)
         shards = cut_shards(self.arrangement, needs, folded)
-        devices = [Device(self.arrangement, needs, shard, number) for number, shard in enumerate(shards)]
+        devices = [Device(self.arrangement, shard, number) for number, shard in enumerate(shards)]
         leaves = [leaf for leaf in tree_leaves(normalise_inputs(inputs)) if isinstance(leaf, Tensor)]
         with torch.no_grad():
             return run_together(devices, find_sendings(self.arrangement, needs), leaves)
@@ -76,11 +76,14 @@ class Split:
         that is missing."""
         folded = self._folded(model)
         needs = find_needs(self.arrangement, folded)
-        crossing = find_traffic(self.arrangement, needs).bytes
-        for sender, receiver in np.argwhere(self.topology.missing & (crossing > 0)):
+        crossing = find_traffic(self.arrangement, needs).bytes // self.arrangement.samples
+        room = np.where(self.topology.missing, 0, self.topology.most_bytes)
+        for sender, receiver in np.argwhere(crossing > room):
+            missing = self.topology.missing[sender, receiver]
             raise PlanError(
-                f"device {receiver} needs {crossing[sender, receiver] // self.arrangement.samples} bytes a sample of "
-                f"device {sender}, and there is no link; prune with this topology first"
+                f"device {receiver} needs {crossing[sender, receiver]} bytes a sample of device {sender}, and "
+                f"{'there is no link' if missing else f'the link carries {int(room[sender, receiver])}'}; prune with "
+                "this topology first"
             )
         shards = cut_shards(self.arrangement, needs, folded)
         self._demand_memory(shards)
@@ -151,10 +154,12 @@ def _given(owners: Mapping[str, Sequence[int]], known: Owners) -> dict[str, np.n
     made: dict[str, np.ndarray] = {}
     for axis, own in owners.items():
         array = np.asarray(own, dtype=np.int64)
-        if axis not in known.axes and (array == known.home).all():
+        if axis in known.sizes and axis not in known.axes and (array == known.home).all():
             continue
-        if axis not in known.axes or array.shape != (known.sizes[axis],):
-            raise PlanError(f"owners of {axis!r}: {len(own)} of them; expected {known.sizes.get(axis, 'no such axis')}")
+        if axis not in known.axes:
+            raise PlanError(f"axis {axis!r} cannot be spread over devices; those that can: {', '.join(known.axes)}")
+        if array.shape != (known.sizes[axis],):
+            raise PlanError(f"owners of {axis!r}: {len(own)} of them; expected one for each of {known.sizes[axis]}")
         if array.min() < 0 or array.max() >= known.devices:
             raise PlanError(f"owners of {axis!r}: expected devices 0 to {known.devices - 1}, got {sorted(set(own))}")
         made[axis] = array
@@ -182,14 +187,22 @@ def _macs(traced: Traced, axes: list[str]) -> dict[str, float]:
 
 
 def _demand_agreement(split: Split, model: nn.Module, inputs: Inputs) -> None:
-    """The parts make what the whole makes."""
-    with torch.no_grad(), eval_mode(model):
-        wanted = list(tensors_in(call_model(model, inputs)))
-        made = split.run(model, inputs)
-    for one, other in zip(made, wanted, strict=True):
-        scale = float(other.abs().max()) or 1.0
-        if one.shape != other.shape or not float((one - other).abs().max()) <= MOST_APART * scale:
-            raise PlanError(
-                "the parts of this network do not make what it makes as a whole; its forward writes into tensors that "
-                "it has views of, or depends on values: such networks cannot be taken apart"
-            )
+    """The parts make what the whole makes, of these inputs and of others."""
+    generator = torch.Generator().manual_seed(0)
+
+    def other(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+            return leaf
+        return 2 * torch.randn(leaf.shape, generator=generator).to(leaf)
+
+    for given in (inputs, tree_map(other, inputs)):
+        with torch.no_grad(), eval_mode(model):
+            wanted = list(tensors_in(call_model(model, given)))
+            made = split.run(model, given)
+        for one, whole in zip(made, wanted, strict=True):
+            scale = float(whole.abs().max()) or 1.0
+            if one.shape != whole.shape or not float((one - whole).abs().max()) <= MOST_APART * scale:
+                raise PlanError(
+                    "the parts of this network do not make what it makes as a whole; such networks cannot be taken "
+                    "apart"
+                )

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
+from secateur.partition.fixed import demand_fixed
 from secateur.partition.owners import Owners, without_conflicts
 from secateur.spec import PlanError
 from secateur.spec.expr import Expr, axes_of
@@ -117,16 +118,23 @@ def spreadable_axes(traced: Traced) -> list[str]:
 
 
 def folded_tensors(program: Program) -> frozenset[int]:
-    """Numbers of the tensors that depend on weights and constants alone."""
-    found = {*program.named, *program.constants}
-    for op in program.ops:
-        if found.issuperset(op.reads):
-            found.update(op.outputs)
-    return frozenset(found)
+    """Numbers of the tensors that depend on weights and constants alone, and that nothing else is written into."""
+    written: set[int] = set()
+    while True:
+        found = {*program.named, *program.constants} - written
+        for op in program.ops:
+            if found.issuperset(op.reads):
+                found.update(set(op.outputs) - written)
+        more = {number for op in program.ops if not found.issuperset(op.reads) for number in op.outputs}
+        if more <= written:
+            return frozenset(found)
+        written |= more
 
 
 def arrange(traced: Traced, owners: Owners) -> Arrangement:
-    """Who runs which operator on what. Raises PlanError for an axis that cannot be spread."""
+    """Who runs which operator on what. Raises PlanError for an axis that cannot be spread, and for networks whose
+    forward depends on values, or writes into tensors of which there are other views."""
+    demand_fixed(traced.program, folded_tensors(traced.program))
     known = spreadable_axes(traced)
     for axis in owners.axes:
         if axis not in known:
@@ -187,8 +195,11 @@ class _Arranging:
             (x, weight), columns = op.args[-2:], 0
         else:
             return None
-        known = number in self.reductions and x.id not in self.folded and weight.id in self.folded
-        return Product(x.id, weight.id, columns) if known else None
+        if x.id in self.folded or weight.id not in self.folded or number not in self.reductions:
+            return None
+        contracted = {dim for found in self.reductions[number] if op.args[found.arg] == x for dim in found.dims}
+        spread = self.owners.spread_dim(self.dims[x.id])
+        return Product(x.id, weight.id, columns) if spread is None or spread in contracted else None
 
     def _place(self, number: int) -> Place:
         dim = self.owners.spread_dim(self.dims[number])

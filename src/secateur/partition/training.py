@@ -30,7 +30,7 @@ class CrossingTarget:
     def __init__(self, model: nn.Module, split: Split, budget: float) -> None:
         """budget: as for `prune_crossings`. Raises BudgetError where it cannot be met."""
         self._split, self._crossings = split, split.crossings
-        self._most = wanted_bytes(split, budget)
+        self._most = wanted_bytes(split, model, budget)
         self.share: float = 1 - self._most / max(1, self._crossings.total())
         parameters = dict(model.named_parameters())
         self.weights: Mapping[str, nn.Parameter] = {
@@ -57,7 +57,8 @@ class CrossingTarget:
 class CrossingLasso:
     """After each optimizer step, each group W_g of weights of one device that read one entry of another's is shrunk by
     the factor `max(0, 1 - strength * c_g / ||W_g||)`, c_g being what the entry costs to send over its link, in units of
-    the mean: bytes over bandwidth. Exact zeros, as of `GroupLasso`."""
+    the mean: bytes over bandwidth; where there is no link, nothing is left of it. Exact zeros, as of `GroupLasso`. What
+    links may carry at most is for `CrossingTarget` and `prune_crossings`."""
 
     def __init__(self, model: nn.Module, split: Split, *, strength: float = 1e-5) -> None:
         """strength: what the norm of a group of mean cost loses a step."""
@@ -70,7 +71,9 @@ class CrossingLasso:
             ]
         )
         costs = self._crossings.bytes / rates
-        self._costs = costs / costs.mean() if len(costs) else costs
+        missing = split.topology.missing[self._crossings.sender, self._crossings.receiver]
+        unit = costs[~missing].mean() if (~missing).any() else 1.0
+        self._costs = np.where(missing, np.inf, costs / unit)
 
     def step(self, take: Callable[[], None]) -> None:
         take()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.score.gradients import Batch
+from secateur.sparse.second_order.layers import given
 from secateur.structure.capture import attached, call_model
 from secateur.structure.modes import eval_mode
 
@@ -51,10 +52,10 @@ def rebase_norms_(model: nn.Module, data: Iterable[Batch]) -> list[str]:
     seen = {path: _Seen() for path in norms}
 
     def watching(path: str) -> Any:
-        return lambda _, args: seen[path].add(args[0])
+        return lambda _, args, kwargs: seen[path].add(given(args, kwargs))
 
     with eval_mode(model), torch.no_grad():
-        with attached(norm.register_forward_pre_hook(watching(path)) for path, norm in norms.items()):
+        with attached(norm.register_forward_pre_hook(watching(path), with_kwargs=True) for path, norm in norms.items()):
             for inputs, _ in data:
                 call_model(model, inputs)
         reached = [path for path, found in seen.items() if found.count > 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,10 +23,12 @@ from torch._C._distributed_c10d import TCPStore
 import secateur
 from secateur.partition.document import SplitRecord
 from secateur.partition.folder import read_record
-from secateur.partition.runtime.process import INPUTS, OUTPUTS, Order, measured_name
+from secateur.partition.runtime.process import INPUTS, OUTPUTS, Order, alive_name, measured_name
 from secateur.spec import DataError, SecateurError
 
 HOST = "127.0.0.1"
+SLACK = 5.0
+"""Seconds beyond the timeout, so that devices which wait for one that hangs can say so first."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def run_split(folder: str | Path, inputs: Sequence[Tensor], *, slowed: bool = Fa
     Raises DataError for inputs that do not fit, StoreError for a folder that does not, SecateurError where a device
     fails or does not answer; then all others are stopped.
     """
+    if not 0 < timeout < math.inf:
+        raise SecateurError(f"timeout {timeout}: expected seconds, above 0")
     record = read_record(folder)
     batches = _batches(record, inputs)
     with tempfile.TemporaryDirectory(prefix="secateur-split-") as work:
@@ -70,16 +75,16 @@ def run_split(folder: str | Path, inputs: Sequence[Tensor], *, slowed: bool = Fa
             Order(str(folder), work, device, HOST, store.port, timeout, slowed, len(batches))
             for device in range(record.topology.devices)
         ]
-        _supervise(orders, Path(work))
+        _supervise(orders, Path(work), timeout)
         return _gathered(record, Path(work), len(batches), len(inputs[0]))
 
 
 def _batches(record: SplitRecord, inputs: Sequence[Tensor]) -> list[list[Tensor]]:
     shapes = [record.shapes[number] for number in record.inputs]
-    if [tuple(given.shape[1:]) for given in inputs] != [shape[1:] for shape in shapes] or not len(inputs[0]):
-        raise DataError(
-            f"inputs of shapes {[list(t.shape) for t in inputs]}; expected samples of {[s[1:] for s in shapes]}"
-        )
+    wanted = [(shape[1:], record.dtypes[number]) for shape, number in zip(shapes, record.inputs, strict=True)]
+    given = [(tuple(tensor.shape[1:]), str(tensor.dtype).removeprefix("torch.")) for tensor in inputs]
+    if given != wanted or not len(inputs[0]):
+        raise DataError(f"inputs of shape and type {given}, {len(inputs[0])} samples; expected samples of {wanted}")
     size, count = shapes[0][0], len(inputs[0])
     made: list[list[Tensor]] = []
     for start in range(0, count, size):
@@ -88,12 +93,12 @@ def _batches(record: SplitRecord, inputs: Sequence[Tensor]) -> list[list[Tensor]
     return made
 
 
-def _supervise(orders: Sequence[Order], work: Path) -> None:
+def _supervise(orders: Sequence[Order], work: Path, timeout: float) -> None:
     """Run the processes to their end. The first that fails ends them all."""
     said = [work / f"said-{order.device}.txt" for order in orders]
     processes = [_started(order, log) for order, log in zip(orders, said, strict=True)]
     try:
-        failed = _first_failure(processes)
+        failed = _first_failure(processes, [work / alive_name(order.device) for order in orders], timeout)
     finally:
         for process in processes:
             process.kill()
@@ -114,9 +119,9 @@ def _started(order: Order, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment)
 
 
-def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
+def _first_failure(processes: Sequence[subprocess.Popen[bytes]], alive: Sequence[Path], timeout: float) -> int | None:
     """The device whose process ended badly first; None where all ended well. One that was killed comes before those
-    that wait for it in vain."""
+    that wait for it in vain. Raises SecateurError for one that is there and shows no life."""
     while True:
         codes = [process.poll() for process in processes]
         killed = [device for device, code in enumerate(codes) if code is not None and code < 0]
@@ -125,6 +130,9 @@ def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
             return (killed or failed)[0]
         if all(code == 0 for code in codes):
             return None
+        for device, (code, path) in enumerate(zip(codes, alive, strict=True)):
+            if code is None and path.exists() and time.time() - path.stat().st_mtime > timeout + SLACK:
+                raise SecateurError(f"device {device} has shown no life for {timeout:g} s, and the run was stopped")
         time.sleep(0.02)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,7 @@ from secateur.spec import SecateurError
 from secateur.spec.files import write_whole
 
 INPUTS, OUTPUTS = "inputs.safetensors", "outputs.safetensors"
+BEAT = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,16 @@ def measured_name(device: int) -> str:
     return f"measured-{device}.json"
 
 
+def alive_name(device: int) -> str:
+    """A file that is touched every `BEAT` seconds."""
+    return f"alive-{device}"
+
+
 def main() -> None:
     """Run as the arguments say; an error is one line on stderr."""
     order = Order(**json.loads(sys.argv[1]))
     torch.set_num_threads(1)
+    threading.Thread(target=_show_life, args=(Path(order.work) / alive_name(order.device),), daemon=True).start()
     try:
         with torch.inference_mode():
             _run(order)
@@ -57,10 +65,16 @@ def main() -> None:
         sys.exit(1)
 
 
+def _show_life(path: Path) -> None:
+    while True:
+        path.touch()
+        time.sleep(BEAT)
+
+
 def _run(order: Order) -> None:
     record = read_record(order.folder)
     arrangement, needs = record.arrangement(), record.find_needs()
-    device = Device(arrangement, needs, read_shard(order.folder, record, order.device), order.device)
+    device = Device(arrangement, read_shard(order.folder, record, order.device), order.device)
     sendings = find_sendings(arrangement, needs)
     tags = {id(sending): tag for tag, sending in enumerate(s for found in sendings.values() for s in found)}
     patience = timedelta(seconds=order.timeout)
@@ -82,7 +96,6 @@ def _run(order: Order) -> None:
         if order.device == record.topology.home:
             made.append(device.outputs())
     seconds = time.perf_counter() - start
-    dist.barrier()
     work = Path(order.work)
     if order.device == record.topology.home:
         whole = {f"output-{number}": torch.cat(parts) for number, parts in enumerate(zip(*made, strict=True))}
