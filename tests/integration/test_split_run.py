@@ -57,7 +57,7 @@ def test_a_device_that_dies_or_hangs_ends_the_run(
     how: signal.Signals,
 ) -> None:
     model, x = network
-    slow = Topology.model_validate({"devices": 2, "links": {"mbit_per_s": 0.1}})
+    slow = Topology.model_validate({"devices": 2, "links": {"mbit_per_s": 0.4}})
     partition(model, x, slow).save(tmp_path / "split", model)
 
     started: list[subprocess.Popen[bytes]] = []
@@ -68,10 +68,10 @@ def test_a_device_that_dies_or_hangs_ends_the_run(
             started.append(self)
 
     monkeypatch.setattr(launch.subprocess, "Popen", Recorded)
-    threading.Timer(20.0, lambda: started[1].send_signal(how)).start()  # in the middle: a run takes more than a minute
+    threading.Timer(15.0, lambda: started[1].send_signal(how)).start()  # in the middle: a run takes more than a minute
     start = time.monotonic()
     with pytest.raises(SecateurError, match=r"device 1 failed.*signal 9|waits for device 1 in vain"):
-        run_split(tmp_path / "split", [torch.cat([x] * 8)], slowed=True, timeout=8.0)
+        run_split(tmp_path / "split", [torch.cat([x] * 40)], slowed=True, timeout=8.0)
     assert time.monotonic() - start < 60
     assert len(started) == 2 and all(process.poll() is not None for process in started)
 

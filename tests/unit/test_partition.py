@@ -20,6 +20,7 @@ from secateur.partition.device import Device, find_sendings, run_together
 from secateur.partition.document import OpRecord, SplitRecord
 from secateur.partition.folder import RECORD, read_record, read_shard, shard_name
 from secateur.partition.owners import Owners, without_conflicts
+from secateur.partition.timing import estimate
 from secateur.partition.traffic import find_traffic
 from secateur.sparse import apply_masks_
 from secateur.spec import BudgetError, PlanError, StoreError
@@ -241,6 +242,30 @@ def test_a_record_runs_no_operator_without_a_rule(tmp_path: Path, name: str) -> 
     (tmp_path / "split" / RECORD).write_text(forged.to_json())
     with pytest.raises(StoreError):
         read_record(tmp_path / "split").arrangement()
+
+
+class Up(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.deep = nn.ConvTranspose2d(3, 8, 2, stride=2), nn.Conv2d(8, 8, 3, groups=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.deep(self.up(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20", "mixed", "up"])
+def test_estimated_times(name: str) -> None:
+    """One device takes as long as it does; of several each does its share, and links delay what crosses them."""
+    model, x = (Up().eval(), torch.randn(2, 3, 6, 6)) if name == "up" else built(name)
+    alone = partition(model, x, 1)
+    times = estimate(alone.arrangement, alone.needs(model), alone.topology)
+    assert times.critical == pytest.approx(times.alone) == pytest.approx(times.compute.sum())
+    split = partition(model, x, Topology.model_validate({"devices": 2, "links": {"mbit_per_s": 8, "latency_ms": 5}}))
+    both = estimate(split.arrangement, split.needs(model), split.topology)
+    assert both.transfer == pytest.approx(split.traffic(model).bytes / 1e6)
+    if name != "up":  # whose axes are all tied to groups: whole at home
+        assert both.critical >= both.transfer.max() + 0.005
+        assert both.compute.max() < times.alone
 
 
 class Looking(nn.Linear):

@@ -19,6 +19,9 @@ class Options(DataOptions):
     folder: Annotated[Path | None, Argument(metavar="FOLDER", help="What secateur partition --out wrote.")] = None
     devices: Annotated[int | None, Option(metavar="N", help="Refuse a partition for another number.")] = None
     split: Annotated[str, Option(help="train or test: which images.")] = "test"
+    factory: Annotated[
+        str | None, Option(metavar="package.module:factory", help="Builds the network that was taken apart.")
+    ] = None
     slow: Annotated[bool, Option("--slow", help="Links take as long as the topology says.")] = False
     timeout: Annotated[float, Option(help="Seconds that a device waits for another at most.")] = 60.0
 
@@ -41,7 +44,7 @@ def run(options: Options) -> Outcome:
     record = read_record(options.folder)
     if options.devices not in (None, record.topology.devices):
         raise SecateurError(f"{options.folder} is for {record.topology.devices} devices, not {options.devices}")
-    target = look_up(ModelOptions(model=str(options.folder / MODEL)))
+    target = look_up(ModelOptions(model=str(options.folder / MODEL), factory=options.factory))
     images = target.images(options, options.split)
     batches = list(images.batches(256))
     inputs, labels = (torch.cat(part) for part in zip(*batches, strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 from secateur.partition.device import END, Sending, at_hand, find_sendings
 from secateur.partition.steps import Arrangement, Step, part_shape
 from secateur.partition.topology import Topology
-from secateur.partition.traffic import Needs, entry_bytes
+from secateur.partition.traffic import Needs, entry_bytes, own_rows
 
 SPEED = 1.0
 """Billions of multiply-accumulates a second, where a topology does not say."""
@@ -66,7 +66,7 @@ def estimate(arrangement: Arrangement, needs: Needs, topology: Topology, *, mbit
 def by_rate(arrangement: Arrangement, needs: Needs, topology: Topology) -> Mapping[float, float]:
     """How many times faster than the home device alone the devices are together, by the rate of all links, Mbit/s."""
     found = {rate: estimate(arrangement, needs, topology, mbit_per_s=rate) for rate in RATES}
-    return {rate: times.alone / times.critical for rate, times in found.items()}
+    return {rate: times.alone / times.critical if times.critical else 1.0 for rate, times in found.items()}
 
 
 def _seconds(arrangement: Arrangement, sending: Sending, topology: Topology, mbit_per_s: float | None) -> float:
@@ -75,15 +75,22 @@ def _seconds(arrangement: Arrangement, sending: Sending, topology: Topology, mbi
 
 
 def _macs(arrangement: Arrangement, needs: Needs, step: Step, device: int) -> float:
-    op, product = arrangement.program.ops[step.number], step.product
+    """Of an operator on this device; on whole tensors it is the whole operator."""
+    op, product, whole = arrangement.program.ops[step.number], step.product, _whole_macs(arrangement, step)
     if product is None:
-        share = prod(part_shape(arrangement, op.outputs[0], device)) / prod(arrangement.program.shapes[op.outputs[0]])
-        return _whole_macs(arrangement, step) * share
+        made = op.outputs[0]
+        return whole * (
+            _size(arrangement, made, device) / prod(arrangement.program.shapes[made]) if step.compact else 1
+        )
     shape = arrangement.program.shapes[product.weight]
-    columns = shape[product.columns]
-    if arrangement.places[product.activation].dim is not None:
-        columns = len(at_hand(arrangement, needs, product.activation, device))
-    return prod(part_shape(arrangement, op.outputs[0], device)) * columns * prod(shape[2:])
+    rows = len(own_rows(arrangement, step, device)) / shape[1 - product.columns]
+    spread = arrangement.places[product.activation].dim is not None
+    there = len(at_hand(arrangement, needs, product.activation, device)) / shape[product.columns] if spread else 1.0
+    return whole * rows * there
+
+
+def _size(arrangement: Arrangement, number: int, device: int) -> int:
+    return prod(part_shape(arrangement, number, device))
 
 
 def _whole_macs(arrangement: Arrangement, step: Step) -> float:

@@ -23,7 +23,7 @@ from torch._C._distributed_c10d import TCPStore
 import secateur
 from secateur.partition.document import SplitRecord
 from secateur.partition.folder import read_record
-from secateur.partition.runtime.process import INPUTS, OUTPUTS, Order, alive_name, measured_name
+from secateur.partition.runtime.process import INPUTS, OUTPUTS, Order, alive_name, main, measured_name
 from secateur.spec import DataError, SecateurError
 
 HOST = "127.0.0.1"
@@ -107,12 +107,12 @@ def _supervise(orders: Sequence[Order], work: Path, timeout: float) -> None:
         return
     lines = said[failed].read_text(errors="replace").strip().splitlines()
     code = processes[failed].returncode
-    reason = lines[-1] if lines else f"it was killed by signal {-code}" if code < 0 else f"exit code {code}"
+    reason = f"it was killed by signal {-code}" if code < 0 else lines[-1] if lines else f"exit code {code}"
     raise SecateurError(f"device {failed} failed, and the run was stopped: {reason}")
 
 
 def _started(order: Order, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "secateur.partition.runtime.process", json.dumps(asdict(order))]
+    command = [sys.executable, "-c", f"from {main.__module__} import main; main()", json.dumps(asdict(order))]
     paths = [str(Path(secateur.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}  # where this process has Secateur from
     with log.open("wb") as said:

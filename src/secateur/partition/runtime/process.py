@@ -1,4 +1,4 @@
-"""The process of one device: `python -m secateur.partition.runtime.process '{"folder": ..., "device": 2, ...}'`."""
+"""The process of one device, which is told what to do by an `Order` in JSON as its only argument."""
 
 from __future__ import annotations
 
@@ -120,7 +120,3 @@ def _cross(device: Device, links: Links, sendings: list[Sending], tags: dict[int
     links.receive([(room, sending.sender, tags[id(sending)]) for room, sending in zip(rooms, coming, strict=True)])
     for room, sending in zip(rooms, coming, strict=True):
         device.take(sending, room)
-
-
-if __name__ == "__main__":
-    main()
