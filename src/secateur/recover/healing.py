@@ -68,6 +68,6 @@ def heal_(
         else:
             heal = refit_ if stage == "refit" else joint_refit_
             heal(small, dense, plan, list(data), generator)
+        if stage == given[-1] and stage in (*STAGES, TUNE):
+            rebase_norms_(small, data)
         yield stage
-    if set(given) & {*STAGES, TUNE}:
-        rebase_norms_(small, data)
