@@ -37,6 +37,8 @@ SAMPLES = 64
 """Samples that are replayed together."""
 STEPS = 2
 """Gauss-Newton steps of a part, at most."""
+WORTH_ANOTHER = 0.05
+"""Of what is off, a step has to take off as much for another one to be tried."""
 TURNS = 8
 """Of the conjugate gradients, in each step."""
 RIDGE = 1e-2
@@ -192,7 +194,9 @@ class _Problem:
                 for name, tensor in state.items():
                     self._held[name].detach().copy_(tensor)
                 break
-            before, helped = after, True
+            off, before, helped = before, after, True
+            if off - after < WORTH_ANOTHER * off:
+                break
         return helped
 
     def _named(self, rows: Rows) -> dict[str, Tensor]:
