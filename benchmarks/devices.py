@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from secateur.data import ImageSet, open_data
 from secateur.models import example_inputs
 from secateur.partition import CrossingTarget, Split, partition, prune_crossings
+from secateur.partition.timing import by_rate
 from secateur.sparse import apply_masks_
 from secateur.structure import clone
 from secateur.train import Distillation, TrainConfig, evaluate, fit
@@ -66,7 +67,19 @@ class Setting:
         weights = [weight for weight in model.parameters() if weight.dim() > 1]
         zeros = sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
         crossing, dense = (self.split.traffic(found).total for found in (model, self.dense))
-        return {"accuracy": self.accuracy(model), "bytes": crossing, "fewer": dense / crossing, "sparsity": zeros}
+        return {
+            "accuracy": self.accuracy(model),
+            "bytes": crossing,
+            "fewer": dense / crossing,
+            "sparsity": zeros,
+            "speedup": self.speedup(model),
+        }
+
+    def speedup(self, model: nn.Module) -> dict[str, float]:
+        """Against one device, by the rate of links in Mbit/s."""
+        split = self.split
+        found = by_rate(split.arrangement, split.needs(model), split.topology)
+        return {f"{rate:g}": times for rate, times in found.items()}
 
 
 def closed_form(setting: Setting, share: float, seed: int) -> tuple[nn.Module, Mapping[str, Tensor], dict[str, Any]]:
@@ -151,7 +164,9 @@ def main() -> None:
             print(way, json.dumps(row), flush=True)
             if not options.held_out:
                 add_run(RESULT, [way], row)
-                write_between_markers(PAGE, "devices", table(read_record(RESULT), setting.accuracy(dense)))
+                held = read_record(RESULT)
+                write_between_markers(PAGE, "devices", table(held, setting.accuracy(dense)))
+                write_between_markers(PAGE, "rates", curve(held, setting.speedup(dense)))
 
 
 def table(held: Mapping[str, Any], dense: float) -> str:
@@ -168,6 +183,17 @@ def table(held: Mapping[str, Any], dense: float) -> str:
             f"| {way} | {len(runs)} | {zeros:.0%} | {fewer:.1f}x | {found['mean']:.2f} +- {found['spread']:.2f} | "
             f"{minutes / 60:.0f} |"
         )
+    return "\n".join(lines)
+
+
+def curve(held: Mapping[str, Any], dense: Mapping[str, float]) -> str:
+    """How many times faster than one device, by the rate of the links, as Markdown."""
+    ways = {"dense": dense, **{way: found["runs"][0]["speedup"] for way, found in held.items()}}
+    lines = [
+        f"| Mbit/s | {' | '.join(ways)} |",
+        f"|---:|{'---:|' * len(ways)}",
+    ]
+    lines += [f"| {rate} | {' | '.join(f'{found[rate]:.2f}x' for found in ways.values())} |" for rate in dense]
     return "\n".join(lines)
 
 

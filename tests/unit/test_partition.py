@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from secateur.models import build_model
-from secateur.partition import CrossingLasso, CrossingTarget, Topology, partition, prune_crossings
-from secateur.partition.assignment import Affinity, belonging_together, contiguous
-from secateur.partition.device import Device, find_sendings, run_together
+from secateur.partition import CrossingLasso, CrossingTarget, Topology, partition, prune_crossings, worth
+from secateur.partition.assignment import Affinity, belonging_together, contiguous, dependence_across
+from secateur.partition.device import Device, find_sendings, run_together, shard_bytes
 from secateur.partition.document import OpRecord, SplitRecord
 from secateur.partition.folder import RECORD, read_record, read_shard, shard_name
 from secateur.partition.owners import Owners, without_conflicts
 from secateur.partition.timing import estimate
 from secateur.partition.traffic import find_traffic
+from secateur.score.gradients import batches
 from secateur.sparse import apply_masks_
 from secateur.spec import BudgetError, PlanError, StoreError
 from secateur.spec.expr import Concat, Product
@@ -132,6 +133,25 @@ def test_pruned_crossings_keep_to_the_budget_to_links_and_to_memory(tmp_path: Pa
     small = Topology(devices=3, memory_bytes=(None, 1000, None))
     with pytest.raises(BudgetError, match=r"device 1 would hold .* it has room for 1000"):
         partition(model, x, small).save(tmp_path / "other", model)
+    with pytest.raises(BudgetError, match=r"device 1 holds .* whatever crosses, and has room for 1000"):
+        CrossingTarget(model, partition(model, x, small), 0.5)
+
+
+def test_what_devices_hold_is_told_beforehand_and_kept_to(tmp_path: Path) -> None:
+    model, x = built("lenet5")
+    split = partition(model, x, 3)
+    crossings = split.crossings
+    record = split.save(tmp_path / "whole", model)
+    stored = [sum(int(np.prod(shape)) for shape in shard.shapes.values()) * 4 for shard in record.shards]
+    assert shard_bytes(split.arrangement, split.needs(model)).tolist() == stored
+    most = int(0.7 * stored[1])
+    limited = partition(model, x, Topology(devices=3, memory_bytes=(None, most, None)))
+    found = prune_crossings(model, limited, 1.0, [torch.randn(32, 1, 32, 32)], recover="none")
+    held = shard_bytes(limited.arrangement, limited.needs(found.model))
+    assert 0.65 * stored[1] < held[1] <= most and held[0] == stored[0]
+    kept = np.isin(np.arange(len(crossings)), np.flatnonzero(crossings.receiver != 1))
+    apply_masks_(model, crossings.masks(kept, dict(model.named_parameters())))
+    assert shard_bytes(split.arrangement, split.needs(model))[1] <= crossings.held[1]
 
 
 def test_what_cannot_be_met_is_refused() -> None:
@@ -309,6 +329,7 @@ def test_a_second_round_saves_more_and_keeps_zeros() -> None:
         ("devices: 0", "at devices"),
         ("devices: 2\nhome: 2", "home 2; expected one of the devices"),
         ("devices: 2\nspeeds: [1.0]", "speeds has 1 entries"),
+        ("devices: 2\nmemory_bytes: [1, -1]", "expected bytes, or null"),
         ("devices: 2\nunlike: [{devices: [0, 2]}]", r"a link between \[0, 2\]"),
         ("devices: 2\nwifi: true", "at wifi"),
         ("devices: [", "cannot be read as a topology"),
@@ -327,6 +348,8 @@ def test_a_topology_that_makes_no_sense_is_refused(tmp_path: Path, text: str, sa
         ("partition lenet5", "name the devices in one way"),
         ("partition lenet5 --devices 2 --like x", "name the devices in one way"),
         ("partition lenet5 --devices 0", "1 or more"),
+        ("partition lenet5 --devices 300", "300 devices cannot be: at devices"),
+        ("partition lenet5 --devices 2 --recover magic", "unknown --recover magic"),
         ("partition lenet5 --devices 2 --strategy rows", "unknown strategy 'rows'"),
         ("partition lenet5 --devices 2 --strategy auto", "name some with --data"),
         ("partition lenet5 --devices 2 --data digits --budget macs=0.5", "expected bytes=0.4"),
@@ -339,3 +362,34 @@ def test_orders_that_make_no_sense_are_refused(arguments: str, said: str) -> Non
     found = secateur(*arguments.split())
     assert found.code == 2
     assert said in found.err and len(found.err.splitlines()) == 1
+
+
+def test_auto_brings_together_what_depends_on_each_other() -> None:
+    model, x = built("resnet20")
+    data = [torch.randn(32, 3, 32, 32)]
+    plain, matched = (partition(model, x, 4, strategy=strategy, data=data) for strategy in ("filters", "auto"))
+    for axis, own in plain.arrangement.owners.axes.items():
+        assert np.array_equal(np.sort(own), np.sort(matched.arrangement.owners.axes[axis]))
+    known = worth.measure(model, {site.weight for site in plain.crossings.sites}, lambda: batches(data))
+    affinities = worth.affinities(plain.arrangement, plain.crossings.sites, known)
+    start, found = (dependence_across(split.arrangement.owners, affinities) for split in (plain, matched))
+    assert found < 0.9 * start
+    torch.testing.assert_close(matched.run(model, x)[0], model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_what_others_can_make_up_for_is_worth_least() -> None:
+    """Of what the second device gives to the first, one entry is never read, and one is the double of another."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    with torch.no_grad():
+        model[2].weight[:, 5] *= 1e-4
+        model[0].weight[6], model[0].bias[6] = 2 * model[0].weight[1], 2 * model[0].bias[1]
+    data = [torch.randn(256, 4)]
+    split = partition(model, data[0][:2], 2)
+    crossings = split.crossings
+    known = worth.measure(model, {site.weight for site in crossings.sites}, lambda: batches(data))
+    lost = worth.lost_by(crossings, known)
+    hidden = (crossings.tensor == split.arrangement.steps[2].product.activation) & (crossings.receiver == 0)
+    values = dict(zip(crossings.entry[hidden].tolist(), lost[hidden].tolist(), strict=True))
+    assert sorted(values) == [4, 5, 6, 7]
+    assert max(values[5], values[6]) < 0.02 * min(values[4], values[7])

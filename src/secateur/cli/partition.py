@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from typer import Option
 
@@ -58,10 +58,13 @@ def run(options: Options) -> Outcome:
 
     from secateur.cli.opening import look_up
     from secateur.cli.saving import demand_out
+    from secateur.partition.pruning import Recover
     from secateur.spec import BudgetError, DataError
 
     if options.batch < 1 or options.calibration < 1:
         raise BudgetError(f"--batch {options.batch} --calibration {options.calibration}: give at least 1")
+    if options.recover not in get_args(Recover):
+        raise BudgetError(f"unknown --recover {options.recover}; expected {', '.join(get_args(Recover))}")
     budget = None if options.budget is None else _parsed(options.budget)
     if options.data is None and (budget is not None or options.strategy == "auto"):
         raise DataError("--budget and --strategy auto look at data: name some with --data (secateur list data)")
@@ -121,7 +124,7 @@ def _devices(options: Options) -> tuple[Topology, Mapping[str, Sequence[int]] | 
         return record.topology, record.owners
     if options.topology is not None:
         return Topology.read(options.topology), None
-    return Topology(devices=options.devices or 1), None
+    return Topology.alike(options.devices or 1), None
 
 
 def _calibration(images: ImageSet, options: Options) -> ImageSet:
@@ -136,12 +139,13 @@ def _pruned(
 
     test = target.images(options, "test")
     data = list(_calibration(images, options).batches(CALIBRATION_BATCH))
+    recover: Any = options.recover
     found = prune_crossings(
         opened.model,
         split,
         budget,
         data,
-        recover=options.recover,
+        recover=recover,
         evaluate=lambda model: evaluate(model, test)["accuracy"],
         seed=options.seed,
     )

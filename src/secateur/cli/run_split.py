@@ -49,8 +49,9 @@ def run(options: Options) -> Outcome:
     batches = list(images.batches(256))
     inputs, labels = (torch.cat(part) for part in zip(*batches, strict=True))
     found = run_split(options.folder, [inputs], slowed=options.slow, timeout=options.timeout)
+    model = target.build(images).model.eval()
     with torch.no_grad():
-        wanted = torch.cat([target.build(images).model(part) for part, _ in batches])
+        wanted = torch.cat([model(part) for part, _ in batches])
     apart = float((found.outputs[0] - wanted).abs().max() / wanted.abs().max())
     predicted = find_traffic(record.arrangement(), record.find_needs()).bytes * found.batches
     as_predicted = bool(np.array_equal(predicted, found.bytes))

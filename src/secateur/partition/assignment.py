@@ -53,11 +53,11 @@ def belonging_together(start: Owners, affinities: Sequence[Affinity], seed: int 
     same device as far as that can be: axis by axis the best assignment, the others as they are, until nothing changes
     (as RePurpose, 2023, does layer by layer); the best of some random starts."""
     generator = np.random.default_rng(seed)
-    best, least = start, _across(start, affinities)
+    best, least = start, dependence_across(start, affinities)
     for _ in range(STARTS):
         shuffled = {axis: generator.permutation(own) for axis, own in start.axes.items()}
         found = _settled(Owners(start.devices, start.home, shuffled, start.sizes), affinities)
-        across = _across(found, affinities)
+        across = dependence_across(found, affinities)
         if across < least:
             best, least = found, across
     return best
@@ -103,7 +103,7 @@ def _costs(axis: str, owners: Owners, affinities: Sequence[Affinity]) -> np.ndar
     return costs_KQ
 
 
-def _across(owners: Owners, affinities: Sequence[Affinity]) -> float:
+def dependence_across(owners: Owners, affinities: Sequence[Affinity]) -> float:
     """How much depends on other devices, in all."""
     total = 0.0
     for affinity in affinities:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from secateur.partition.device import shard_bytes
 from secateur.partition.steps import Arrangement, Step
 from secateur.partition.topology import Topology
 from secateur.partition.traffic import entry_bytes, own_rows
@@ -48,8 +50,12 @@ class Crossings:
     receiver: np.ndarray
     bytes: np.ndarray
     """Of one sample."""
+    weights: np.ndarray
+    """Bytes of the weights that read it, which the receiver holds if it crosses."""
     fixed: np.ndarray
     """Bytes of one sample that cross whatever the weights are, `(sender, receiver)`."""
+    held: np.ndarray
+    """`(devices,)`: bytes of weights that a device holds whatever crosses."""
 
     def __len__(self) -> int:
         return len(self.tensor)
@@ -98,23 +104,27 @@ class Crossings:
 
     def chosen(self, values: np.ndarray, topology: Topology, most: float) -> np.ndarray:
         """Whether each entry crosses: those of the highest value per byte, as long as no more than `most` bytes cross
-        for a sample, no more than each link allows, and nothing where there is no link.
+        for a sample, no more than each link allows, and nothing where there is no link, and devices have memory for the
+        weights that read them.
 
         Raises BudgetError where that cannot be.
         """
         room = np.where(topology.missing, 0.0, topology.most_bytes) - self.fixed
+        memory = topology.most_held - self.held
         left = most - self.fixed.sum()
-        self._demand(room, left, topology, most)
+        self._demand(room, memory, left, topology, most)
         kept = np.zeros(len(self), dtype=bool)
         for number in np.argsort(-values / self.bytes, kind="stable"):
-            link, cost = (self.sender[number], self.receiver[number]), self.bytes[number]
-            if cost <= room[link] and cost <= left:
+            receiver, cost, held = self.receiver[number], self.bytes[number], self.weights[number]
+            link = (self.sender[number], receiver)
+            if cost <= room[link] and cost <= left and held <= memory[receiver]:
                 kept[number] = True
                 room[link] -= cost
+                memory[receiver] -= held
                 left -= cost
         return kept
 
-    def _demand(self, room: np.ndarray, left: float, topology: Topology, most: float) -> None:
+    def _demand(self, room: np.ndarray, memory: np.ndarray, left: float, topology: Topology, most: float) -> None:
         if left < 0:
             raise BudgetError(
                 f"{most:.0f} bytes a sample cannot be met: {int(self.fixed.sum())} cross whatever the weights are; "
@@ -126,6 +136,11 @@ class Crossings:
                 f"{int(self.fixed[sender, receiver])} bytes a sample must cross from device {sender} to {receiver}, "
                 f"whose link {why}; give these channels other owners"
             )
+        for device in np.flatnonzero(memory < 0):
+            raise BudgetError(
+                f"device {device} holds {self.held[device]} bytes of weights whatever crosses, and has room for "
+                f"{int(topology.most_held[device])}; give it a smaller share"
+            )
 
 
 def find_crossings(arrangement: Arrangement) -> Crossings:
@@ -135,17 +150,19 @@ def find_crossings(arrangement: Arrangement) -> Crossings:
     devices = arrangement.owners.devices
     free = _free_tensors(arrangement, {site.step.number for site in sites})
     found: dict[tuple[int, int, int], None] = {}
+    needs: dict[int, np.ndarray] = {}
     fixed = np.zeros((devices, devices), dtype=np.int64)
     for tensor, receiver in _reading(arrangement):
         place = arrangement.places[tensor]
         each = entry_bytes(arrangement, tensor) // arrangement.samples
-        for entry in np.flatnonzero(place.owners != receiver):
-            if (tensor, receiver) in free:
-                found[tensor, int(entry), receiver] = None
-            else:
-                fixed[place.owners[entry], receiver] += each
+        others = np.flatnonzero(place.owners != receiver)
+        if (tensor, receiver) in free:
+            found.update(((tensor, int(entry), receiver), None) for entry in others)
+        else:
+            np.add.at(fixed[:, receiver], place.owners[others], each)
+            needs.setdefault(tensor, np.zeros((devices, len(place.owners)), dtype=bool))[receiver, others] = True
     rows = np.array(list(found), dtype=np.int64).reshape(-1, 3)
-    return Crossings(
+    made = Crossings(
         arrangement,
         sites,
         tensor=rows[:, 0],
@@ -153,8 +170,17 @@ def find_crossings(arrangement: Arrangement) -> Crossings:
         sender=np.array([arrangement.places[tensor].owners[entry] for tensor, entry, _ in rows], dtype=np.int64),
         receiver=rows[:, 2],
         bytes=np.array([entry_bytes(arrangement, tensor) // arrangement.samples for tensor, _, _ in rows]),
+        weights=np.zeros(len(rows), dtype=np.int64),
         fixed=fixed,
+        held=shard_bytes(arrangement, needs),
     )
+    for mine, site, own, columns in made.readers():
+        assert site.step.product is not None
+        weight = site.step.product.weight
+        size = prod(arrangement.program.shapes[weight]) * arrangement.program.dtypes[weight].itemsize
+        each = size // (arrangement.program.shapes[weight][0] * arrangement.program.shapes[weight][1])
+        made.weights[mine] += len(own) * columns.shape[1] * each
+    return made
 
 
 def _reading(arrangement: Arrangement) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from secateur.partition.steps import Arrangement, Step, call
+from secateur.partition.steps import Arrangement, Step, call, folded_tensors
 from secateur.partition.traffic import Needs, own_rows
 from secateur.structure.program import Program, Ref, out_of_place
 
@@ -71,19 +72,40 @@ def cut_shards(arrangement: Arrangement, needs: Needs, folded: Mapping[int, Tens
 
 
 def _part(arrangement: Arrangement, step: Step, needs: Needs, number: int, tensor: Tensor, device: int) -> Tensor:
+    for dim, positions in _positions(arrangement, step, needs, number, device).items():
+        tensor = tensor.index_select(dim, torch.from_numpy(positions))
+    return tensor.contiguous().clone()
+
+
+def _positions(
+    arrangement: Arrangement, step: Step, needs: Needs, number: int, device: int
+) -> Mapping[int, np.ndarray]:
+    """By dimension what the device holds of a tensor that a step reads; all of those that are not spoken of."""
     product = step.product
     if product is not None and number == product.weight:
-        columns = at_hand(arrangement, needs, product.activation, device)
-        rows = torch.from_numpy(own_rows(arrangement, step, device))
-        if arrangement.places[product.activation].dim is not None:
-            tensor = tensor.index_select(product.columns, torch.from_numpy(columns))
-        return tensor.index_select(1 - product.columns, rows).contiguous().clone()
-    if step.compact or product is not None:
-        for dim, expr in enumerate(arrangement.dims[number]):
-            own = arrangement.positions(expr, device)
-            if own is not None:
-                tensor = tensor.index_select(dim, torch.from_numpy(own))
-    return tensor.contiguous().clone()
+        rows = {1 - product.columns: own_rows(arrangement, step, device)}
+        if arrangement.places[product.activation].dim is None:
+            return rows
+        return {product.columns: at_hand(arrangement, needs, product.activation, device), **rows}
+    if not step.compact and product is None:
+        return {}
+    own = {dim: arrangement.positions(expr, device) for dim, expr in enumerate(arrangement.dims[number])}
+    return {dim: positions for dim, positions in own.items() if positions is not None}
+
+
+def shard_bytes(arrangement: Arrangement, needs: Needs) -> np.ndarray:
+    """`(devices,)`: what each device holds of the weights when this crosses."""
+    program = arrangement.program
+    folded = folded_tensors(program)
+    made = np.zeros(arrangement.owners.devices, dtype=np.int64)
+    for step in arrangement.steps:
+        for number in folded.intersection(program.ops[step.number].reads):
+            for device in step.runners:
+                shape = list(program.shapes[number])
+                for dim, positions in _positions(arrangement, step, needs, number, device).items():
+                    shape[dim] = len(positions)
+                made[device] += prod(shape) * program.dtypes[number].itemsize
+    return made
 
 
 def fold(program: Program, held: Mapping[str, Tensor], numbers: frozenset[int]) -> dict[int, Tensor]:

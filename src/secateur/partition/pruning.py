@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from secateur.spec import BudgetError, ElementMasks, Plan
 from secateur.structure.clone import clone
 
 Evaluate = Callable[[nn.Module], float]
+Recover = Literal["joint", "refit", "none"]
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ def prune_crossings(
     budget: float,
     data: Iterable[Any],
     *,
-    recover: str = "joint",
+    recover: Recover = "joint",
     evaluate: Evaluate | None = None,
     seed: int = 0,
 ) -> PrunedSplit:
-    """Cut weights so that no more than a budget of bytes crosses, that links carry no more than they can, and that
-    nothing crosses where there is no link. The model is not touched.
+    """Cut weights so that no more than a budget of bytes crosses, that links carry no more than they can, that nothing
+    crosses where there is no link, and that devices have room for their weights. The model is not touched.
 
     budget: see `wanted_bytes`. data: calibration batches; labels are not read. recover: `joint`, `refit` or `none`.
     What goes is what rows of a device can best make up for by other columns (group OBS, with rows and columns of one
@@ -68,8 +69,8 @@ def prune_crossings(
 
     Raises BudgetError where the budget cannot be met, ScoreError for data that does not serve.
     """
-    if recover not in ("joint", "refit", "none"):
-        raise BudgetError(f"unknown recover {recover!r} of a partition; expected joint, refit or none")
+    if recover not in get_args(Recover):
+        raise BudgetError(f"unknown recover {recover!r} of a partition; expected {', '.join(get_args(Recover))}")
     held = list(data) if hasattr(data, "__next__") else data
     crossings = split.crossings
     known = worth.measure(model, {site.weight for site in crossings.sites}, lambda: batches(held), seed)

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from secateur.partition import worth
 from secateur.partition.assignment import belonging_together, by_layers, contiguous
 from secateur.partition.crossings import Crossings, find_crossings
-from secateur.partition.device import Device, cut_shards, find_sendings, fold, run_together
+from secateur.partition.device import Device, cut_shards, find_sendings, fold, run_together, shard_bytes
 from secateur.partition.document import SplitRecord
 from secateur.partition.folder import save_split
 from secateur.partition.owners import Owners
@@ -73,7 +73,7 @@ class Split:
         self, folder: str | Path, model: nn.Module, made_by: Mapping[str, str | int | float | None] | None = None
     ) -> SplitRecord:
         """Write what every device needs to run its part. Raises PlanError where something would have to cross a link
-        that is missing."""
+        that is missing, or more than it carries, BudgetError where a device has too little memory."""
         folded = self._folded(model)
         needs = find_needs(self.arrangement, folded)
         crossing = find_traffic(self.arrangement, needs).bytes // self.arrangement.samples
@@ -85,20 +85,17 @@ class Split:
                 f"{'there is no link' if missing else f'the link carries {int(room[sender, receiver])}'}; prune with "
                 "this topology first"
             )
+        self._demand_memory(needs)
         shards = cut_shards(self.arrangement, needs, folded)
-        self._demand_memory(shards)
         return save_split(folder, self.arrangement, needs, shards, self.topology, made_by or {})
 
-    def _demand_memory(self, shards: list[dict[str, Tensor]]) -> None:
-        for device, (shard, most) in enumerate(
-            zip(shards, self.topology.memory_bytes or [None] * len(shards), strict=True)
-        ):
-            size = sum(tensor.numel() * tensor.element_size() for tensor in shard.values())
-            if most is not None and size > most:
-                raise BudgetError(
-                    f"device {device} would hold {size} bytes of weights; it has room for {most}; prune further, or "
-                    "give it a smaller share"
-                )
+    def _demand_memory(self, needs: Needs) -> None:
+        sizes = shard_bytes(self.arrangement, needs)
+        for device in np.flatnonzero(sizes > self.topology.most_held):
+            raise BudgetError(
+                f"device {device} would hold {sizes[device]} bytes of weights; it has room for "
+                f"{int(self.topology.most_held[device])}; prune with this topology first, or give it a smaller share"
+            )
 
     def _folded(self, model: nn.Module) -> Mapping[int, Tensor]:
         held = {found.name: found.tensor.detach() for found in named_tensors(model)}
@@ -128,7 +125,7 @@ def partition(
     """
     if strategy not in get_args(Strategy):
         raise PlanError(f"unknown strategy {strategy!r}; expected {', '.join(get_args(Strategy))}")
-    links = Topology(devices=topology) if isinstance(topology, int) else topology
+    links = Topology.alike(topology) if isinstance(topology, int) else topology
     inputs = normalise_inputs(example_inputs)
     traced = trace_program(model, inputs, with_values=True, blocks=False)
     axes = spreadable_axes(traced)

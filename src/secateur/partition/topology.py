@@ -64,6 +64,8 @@ class Topology(BaseModel):
                 raise ValueError(f"{name} has {len(given)} entries; expected one for each of {self.devices} devices")
         if self.home >= self.devices:
             raise ValueError(f"home {self.home}; expected one of the devices 0 to {self.devices - 1}")
+        if any(size is not None and size < 0 for size in self.memory_bytes or ()):
+            raise ValueError(f"memory_bytes {list(self.memory_bytes or ())}; expected bytes, or null")
         for link in self.unlike:
             if not all(0 <= device < self.devices for device in link.devices) or len(set(link.devices)) != 2:
                 raise ValueError(f"a link between {list(link.devices)}; expected two of 0 to {self.devices - 1}")
@@ -76,12 +78,21 @@ class Topology(BaseModel):
             found: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise StoreError(f"{path} cannot be read as a topology: {error}") from error
+        return cls._checked(found, f"{path} is not a topology")
+
+    @classmethod
+    def alike(cls, devices: int) -> Self:
+        """So many devices with links that are all alike; raises StoreError for a number that cannot be."""
+        return cls._checked({"devices": devices}, f"{devices} devices cannot be")
+
+    @classmethod
+    def _checked(cls, found: Any, wrong: str) -> Self:
         try:
             return cls.model_validate(found)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(str(step) for step in first["loc"]) or "(top level)"
-            raise StoreError(f"{path} is not a topology: at {place}: {first['msg']}") from error
+            raise StoreError(f"{wrong}: at {place}: {first['msg']}") from error
 
     def link(self, sender: int, receiver: int) -> Link:
         """The link from one device to another; of several entries the last counts."""
@@ -108,6 +119,12 @@ class Topology(BaseModel):
     def most_bytes(self) -> np.ndarray:
         """`(sender, receiver)`: what may cross for a sample; infinite where nothing is said."""
         return self._of_links(lambda link: np.inf if link.most_bytes is None else link.most_bytes, float)
+
+    @property
+    def most_held(self) -> np.ndarray:
+        """`(devices,)`: bytes of weights that a device has room for; infinite where nothing is said."""
+        given = [None] * self.devices if self.memory_bytes is None else self.memory_bytes
+        return np.array([np.inf if size is None else size for size in given])
 
     @property
     def shares(self) -> np.ndarray:

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torch._C._distributed_c10d import TCPStore
 
 import secateur
 from secateur.partition.document import SplitRecord
@@ -26,7 +25,6 @@ from secateur.partition.folder import read_record
 from secateur.partition.runtime.process import INPUTS, OUTPUTS, Order, alive_name, main, measured_name
 from secateur.spec import DataError, SecateurError
 
-HOST = "127.0.0.1"
 SLACK = 5.0
 """Seconds beyond the timeout, so that devices which wait for one that hangs can say so first."""
 
@@ -70,10 +68,8 @@ def run_split(folder: str | Path, inputs: Sequence[Tensor], *, slowed: bool = Fa
             },
             Path(work) / INPUTS,
         )
-        store = TCPStore(HOST, 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout))
         orders = [
-            Order(str(folder), work, device, HOST, store.port, timeout, slowed, len(batches))
-            for device in range(record.topology.devices)
+            Order(str(folder), work, device, timeout, slowed, len(batches)) for device in range(record.topology.devices)
         ]
         _supervise(orders, Path(work), timeout)
         return _gathered(record, Path(work), len(batches), len(inputs[0]))
@@ -115,6 +111,9 @@ def _started(order: Order, log: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", f"from {main.__module__} import main; main()", json.dumps(asdict(order))]
     paths = [str(Path(secateur.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}  # where this process has Secateur from
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+    if loopback is not None:
+        environment["GLOO_SOCKET_IFNAME"] = loopback  # nothing outside this machine is to reach the devices
     with log.open("wb") as said:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment)
 
@@ -138,11 +137,15 @@ def _first_failure(processes: Sequence[subprocess.Popen[bytes]], alive: Sequence
 
 def _gathered(record: SplitRecord, work: Path, batches: int, samples: int) -> SplitRun:
     devices = record.topology.devices
-    sent = np.zeros((devices, devices), dtype=np.int64)
+    sent, received = np.zeros((2, devices, devices), dtype=np.int64)
     measured = [json.loads((work / measured_name(device)).read_text()) for device in range(devices)]
     for device, found in enumerate(measured):
         for receiver, count in found["sent"].items():
             sent[device, int(receiver)] = count
+        for sender, count in found["received"].items():
+            received[int(sender), device] = count
+    if not np.array_equal(sent, received):
+        raise SecateurError(f"devices sent {sent.tolist()} bytes to each other and received {received.tolist()}")
     made = load_file(work / OUTPUTS)
     return SplitRun(
         [made[f"output-{number}"][:samples] for number in range(len(made))],

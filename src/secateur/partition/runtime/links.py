@@ -26,6 +26,8 @@ class Links:
         self.device, self.topology = device, topology
         self.sent: Counter[int] = Counter()
         """Bytes, by receiver."""
+        self.received: Counter[int] = Counter()
+        """Bytes, by sender."""
         self.waited = 0.0
         """Seconds."""
         self._timeout = timedelta(seconds=timeout)
@@ -53,6 +55,8 @@ class Links:
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
                 raise SecateurError(f"device {self.device} waits for device {sender} in vain: {reason}") from error
+        for entries, sender, _ in wanted:
+            self.received[sender] += entries.numel() * entries.element_size()
         self.waited += time.perf_counter() - start
 
     def settle(self) -> None:

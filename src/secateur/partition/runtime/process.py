@@ -15,7 +15,6 @@ import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch._C._distributed_c10d import TCPStore
 
 from secateur.partition.device import END, Device, Sending, find_sendings
 from secateur.partition.folder import read_record, read_shard
@@ -24,6 +23,8 @@ from secateur.spec import SecateurError
 from secateur.spec.files import write_whole
 
 INPUTS, OUTPUTS = "inputs.safetensors", "outputs.safetensors"
+MEETING = "meeting"
+"""A file by which the devices find each other."""
 BEAT = 0.5
 
 
@@ -35,8 +36,6 @@ class Order:
     work: str
     """A folder that all devices of the run see: inputs, outputs and what was measured."""
     device: int
-    host: str
-    port: int
     timeout: float
     slowed: bool
     batches: int
@@ -78,10 +77,10 @@ def _run(order: Order) -> None:
     sendings = find_sendings(arrangement, needs)
     tags = {id(sending): tag for tag, sending in enumerate(s for found in sendings.values() for s in found)}
     patience = timedelta(seconds=order.timeout)
-    store = TCPStore(order.host, order.port, is_master=False, timeout=patience)
-    dist.init_process_group(
-        "gloo", store=store, rank=order.device, world_size=record.topology.devices, timeout=patience
-    )
+    devices = record.topology.devices
+    store = dist.FileStore(str(Path(order.work) / MEETING), devices)
+    store.set_timeout(patience)
+    dist.init_process_group("gloo", store=store, rank=order.device, world_size=devices, timeout=patience)
     links = Links(order.device, record.topology, order.timeout, slowed=order.slowed)
     dist.barrier()
     made: list[list[Tensor]] = []
@@ -100,7 +99,7 @@ def _run(order: Order) -> None:
     if order.device == record.topology.home:
         whole = {f"output-{number}": torch.cat(parts) for number, parts in enumerate(zip(*made, strict=True))}
         write_whole(work / OUTPUTS, save(whole))
-    measured = {"sent": dict(links.sent), "seconds": seconds, "waited": links.waited}
+    measured = {"sent": dict(links.sent), "received": dict(links.received), "seconds": seconds, "waited": links.waited}
     write_whole(work / measured_name(order.device), json.dumps(measured))
     dist.destroy_process_group()
 
