@@ -27,7 +27,7 @@ from secateur.sparse import as_tensors, masks_of, prunable_weights, sparsity
 from secateur.spec import RunRecord, SecateurError
 from secateur.spec.errors import changes
 from secateur.spec.files import write_whole
-from secateur.store import read_run, save_folder
+from secateur.store import environment, read_run, save_folder
 from secateur.structure import trace
 from secateur.structure.capture import Inputs
 from secateur.train import TrainConfig, evaluate, fit
@@ -85,7 +85,8 @@ class Comparison:
         """
         self._claim(settings)
         found = [{"cell": cell, "seed": seed, **self.metrics(cell, seed)} for seed in seeds for cell in CELLS]
-        _write(self.out / FILE_NAME, {"settings": settings, "rows": found})
+        record = {"settings": settings, "rows": found, "best": dict(winners(found)), "environment": environment()}
+        _write(self.out / FILE_NAME, record)
         return found
 
     def metrics(self, cell: str, seed: int) -> Metrics:

@@ -24,6 +24,7 @@ from secateur.cli import (
     materialise,
     partition,
     prune,
+    report,
     run_split,
     search,
     sensitivity,
@@ -50,6 +51,7 @@ VERBS = {
     "partition": partition,
     "run-split": run_split,
     "verify": verify,
+    "report": report,
     "list": listing,
 }
 

@@ -9,13 +9,11 @@ ones residual blocks that may leave as a whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
-from secateur.cli.overview import places
 
 if TYPE_CHECKING:
     from secateur.spec import Axis, Structure
+    from secateur.spec.meetings import Meeting
 
 COLOURS = {
     "channels": "steelblue",
@@ -36,40 +34,18 @@ SETTINGS = (
 )
 
 
-@dataclass
-class _Meeting:
-    """The modules that meet on an axis."""
-
-    axis: Axis
-    number: int
-    makers: list[str] = field(default_factory=list[str])
-    """Modules whose results have the axis."""
-    readers: list[str] = field(default_factory=list[str])
-    """Modules that sum over it."""
-    along: list[str] = field(default_factory=list[str])
-    """Modules whose weights have no other axis: depthwise convolutions, position embeddings."""
-    norms: int = 0
-    """Modules that have vectors alone."""
-
-    @property
-    def modules(self) -> list[str]:
-        return [*self.makers, *self.readers, *self.along]
-
-    @property
-    def is_arrow(self) -> bool:
-        return len(self.makers) == len(self.readers) == 1 and not self.along and self.makers != self.readers
-
-
 def drawn(structure: Structure) -> str:
     """The graph in Graphviz's language."""
-    meetings = _meetings(structure)
+    from secateur.spec.meetings import find_meetings
+
+    meetings = find_meetings(structure)
     modules = list(dict.fromkeys(module for meeting in meetings for module in meeting.modules))
     numbers = {module: number for number, module in enumerate(modules)}
     frames = _Frames(structure, modules)
     for module in modules:
         frames.add(frames.around([module]), _module(numbers[module], module, structure))
     for meeting in meetings:
-        if not meeting.is_arrow:
+        if not _is_arrow(meeting):
             frames.add(frames.around(meeting.modules), _axis(meeting))
     edges = [edge for meeting in meetings for edge in _edges(meeting, numbers)]
     crowd = max((len(meeting.modules) for meeting in meetings), default=0)
@@ -83,50 +59,24 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _holder(tensor: str) -> str:
-    """The module of a parameter; a parameter of the model itself stands for itself."""
-    return tensor.rpartition(".")[0] or tensor
-
-
-def _meetings(structure: Structure) -> list[_Meeting]:
-    found = {axis.name: _Meeting(axis, number) for number, axis in enumerate(structure.axes)}
-    inside = {(tensor, dim) for _, tensor, dim in places(structure)}
-    ranks: dict[str, int] = {}
-    for name, tensor in structure.tensors.items():
-        if tensor.kind == "parameter":
-            ranks[_holder(name)] = max(ranks.get(_holder(name), 0), len(tensor.shape))
-    counted: set[tuple[str, str]] = set()
-    for axis, tensor, dim in places(structure):
-        module, spec = _holder(tensor), structure.tensors[tensor]
-        if spec.kind != "parameter" or (ranks[module] > 1 and len(spec.shape) == 1):
-            continue
-        if ranks[module] == 1:
-            found[axis].norms += (axis, module) not in counted
-            counted.add((axis, module))
-        elif module not in (listed := _side(found[axis], structure, tensor, dim, inside)):
-            listed.append(module)
-    return [meeting for meeting in found.values() if meeting.modules]
-
-
-def _side(meeting: _Meeting, structure: Structure, tensor: str, dim: int, inside: set[tuple[str, int]]) -> list[str]:
-    if structure.reads.get(tensor) == dim:
-        return meeting.readers
-    others = (other for other in range(len(structure.tensors[tensor].shape)) if other != dim)
-    return meeting.makers if any((tensor, other) in inside for other in others) else meeting.along
+def _is_arrow(meeting: Meeting) -> bool:
+    return len(meeting.makers) == len(meeting.readers) == 1 and not meeting.along and meeting.makers != meeting.readers
 
 
 def _module(number: int, module: str, structure: Structure) -> str:
-    shapes = [t.shape for name, t in structure.tensors.items() if _holder(name) == module and len(t.shape) > 1]
+    from secateur.spec.meetings import module_of
+
+    shapes = [t.shape for name, t in structure.tensors.items() if module_of(name) == module and len(t.shape) > 1]
     label = f"{module}\n{', '.join('x'.join(map(str, shape)) for shape in shapes[:3])}"
     return f"m{number} [label={quoted(label)}]"
 
 
-def _axis(meeting: _Meeting) -> str:
+def _axis(meeting: Meeting) -> str:
     label = f"{meeting.axis.name}\n{_size(meeting)}"
     return f"a{meeting.number} [shape=ellipse, label={quoted(label)}, {_ink(meeting.axis)}]"
 
 
-def _size(meeting: _Meeting) -> str:
+def _size(meeting: Meeting) -> str:
     axis = meeting.axis
     norms = f", {meeting.norms} norm{'s' * (meeting.norms > 1)}" * bool(meeting.norms)
     return f"{axis.size} {axis.role}{norms}{f', whole: {axis.pin.code}' if axis.pin else ''}"
@@ -137,9 +87,9 @@ def _ink(axis: Axis) -> str:
     return f"color={colour}, fontcolor={colour}{'' if axis.chosen or axis.pin else ', style=dashed'}"
 
 
-def _edges(meeting: _Meeting, numbers: Mapping[str, int]) -> Iterator[str]:
+def _edges(meeting: Meeting, numbers: Mapping[str, int]) -> Iterator[str]:
     ink = _ink(meeting.axis)
-    if meeting.is_arrow:
+    if _is_arrow(meeting):
         (maker,), (reader,) = meeting.makers, meeting.readers
         yield f"m{numbers[maker]} -> m{numbers[reader]} [label={quoted(_size(meeting))}, {ink}]"
         return

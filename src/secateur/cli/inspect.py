@@ -13,7 +13,7 @@ from typer import Option
 from secateur.cli.drawing import drawn
 from secateur.cli.options import ModelOptions
 from secateur.cli.outcome import Outcome
-from secateur.cli.overview import head, overview, places, screen, whole
+from secateur.cli.overview import head, overview, screen, whole
 
 if TYPE_CHECKING:
     from secateur.cli.opening import Opened
@@ -105,6 +105,8 @@ def _written(outcome: Outcome, path: Path) -> Outcome:
 
 def _complete(structure: Structure) -> dict[str, Any]:
     """The structure as a record that `Structure.from_json` reads, with the places of each axis beside it."""
+    from secateur.spec.meetings import places
+
     found: dict[str, list[tuple[str, int]]] = {axis.name: [] for axis in structure.axes}
     for axis, tensor, dim in places(structure):
         found[axis].append((tensor, dim))

@@ -7,7 +7,7 @@ one of its axes occurs, and among them those that no cut reaches, because all th
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,8 @@ class _Tensors:
     """The parameters in which axes occur, as shares of all."""
 
     def __init__(self, structure: Structure) -> None:
+        from secateur.spec.meetings import places
+
         blocks = {block.axis: f"{block.module}." for block in structure.blocks}
         free = {axis.name for axis in structure.prunable}
         self._sizes = {name: prod(t.shape) for name, t in structure.tensors.items() if t.kind == "parameter"}
@@ -80,16 +82,6 @@ class _Tensors:
 
     def _sum(self, names: Collection[str]) -> int:
         return sum(self._sizes[name] for name in names)
-
-
-def places(structure: Structure) -> Iterator[tuple[str, str, int]]:
-    """Each axis, tensor and dimension in which it occurs, in the order of the tensors."""
-    from secateur.spec.expr import axes_of
-
-    for name, tensor in structure.tensors.items():
-        for dim, expr in enumerate(tensor.dims):
-            for axis in dict.fromkeys(axes_of(expr)):
-                yield axis, name, dim
 
 
 def _kinds(structure: Structure) -> list[list[Axis]]:

@@ -207,4 +207,5 @@ def _save(
         source=opened.source,
         before={key: record[key] for key in ("bytes", "speedup")},
         after=dict(record.get("after", {})),
+        stages=[{"stage": stage, "accuracy": accuracy} for stage, accuracy in record.get("stages", {}).items()],
     )

@@ -13,9 +13,10 @@ from pydantic import TypeAdapter, ValidationError
 from secateur.cli.options import Common
 from secateur.spec import SecateurError
 from secateur.spec.errors import nearest
+from secateur.spec.saved import RECIPE
 
 O = TypeVar("O", bound=Common)  # noqa: E741
-FILE_NAME = "recipe.yaml"
+FILE_NAME = RECIPE
 OF_THE_CALL = ("recipe", "json")
 """Options that say how to call, not what to do."""
 

@@ -86,7 +86,7 @@ def run(options: Options) -> Outcome:
     if options.out is None:
         note("nothing was saved; --out DIR saves the curves, and each level as soon as it is judged")
     else:
-        _save(options.out, record, ranked, target.name)
+        _save(options, record, ranked, target.name)
         text += f"\nsaved to {options.out}"
     return Outcome(record, text)
 
@@ -152,12 +152,14 @@ def _nearest(ratio: float, ratios: Sequence[float]) -> float:
     return min(ratios, key=lambda asked: abs(asked - ratio))
 
 
-def _save(out: Path, record: Mapping[str, Any], curves: Curves, name: str) -> None:
+def _save(options: Options, record: Mapping[str, Any], curves: Curves, name: str) -> None:
     from secateur.cli.outcome import as_json
     from secateur.cli.picture import curves_svg
+    from secateur.cli.recipe import FILE_NAME, as_recipe
     from secateur.spec.files import write_whole
 
     title = f"sensitivity of {name}"
     picture = curves_svg(curves, title=title, across="share of the layer that goes", up="accuracy lost")
-    for file, text in ((RESULT, as_json(record) + "\n"), (PICTURE, picture)):
-        write_whole(out / file, text)
+    texts = {RESULT: as_json(record) + "\n", PICTURE: picture, FILE_NAME: as_recipe("sensitivity", options)}
+    for file, text in texts.items():
+        write_whole(Path(record["out"]) / file, text)

@@ -6,7 +6,9 @@ import platform
 
 import torch
 
+import secateur
+
 
 def environment() -> dict[str, str]:
     """The versions that a run record keeps."""
-    return {"torch": torch.__version__, "python": platform.python_version()}
+    return {"secateur": secateur.__version__, "torch": torch.__version__, "python": platform.python_version()}

@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,48 +21,20 @@ from torch import nn
 from secateur.hugging_face import config_of, describe, is_transformers_model, take_over_config
 from secateur.sparse import as_tensors, masks_of, remember_masks
 from secateur.sparse.masks import masked_parameters
-from secateur.spec import ElementMasks, Plan, PlanError, RunRecord, StoreError
-from secateur.spec.record import Record
+from secateur.spec import ElementMasks, PlanError, RunRecord, StoreError
+from secateur.spec.saved import MANIFEST, PLAN, RUN, Manifest, Plans
 from secateur.store.card import model_card
 from secateur.store.history import history_of, remember_history
-from secateur.store.layouts import WEIGHTS, Layout, read_stock, read_weights, write_weights
+from secateur.store.layouts import WEIGHTS, read_stock, read_weights, write_weights
 from secateur.store.masks import read_masks, write_masks
 from secateur.store.origin import find_origin
 from secateur.store.replay import replay_
 from secateur.structure import named_tensors
 from secateur.structure.freeze import fingerprint
 
-PLAN, RUN, MANIFEST, CARD = "plan.json", "run.json", "manifest.json", "README.md"
-
-
+CARD = "README.md"
 MOST_CLASSES, LARGEST_SIDE = 10**6, 10**4
 """Beyond these a manifest does not say how its model was built: it asks for memory."""
-
-
-@dataclass(frozen=True)
-class Plans(Record):
-    """The plans that lead from the original model to the saved one, in order; none for one that was only trained."""
-
-    plans: tuple[Plan, ...] = ()
-    schema_version: int = 1
-
-
-@dataclass(frozen=True)
-class Manifest(Record):
-    """What the folder holds."""
-
-    model: str
-    """Qualified name of the model's class."""
-    fingerprint: str
-    """Of the saved model's tensors."""
-    sha256: Mapping[str, str]
-    size_bytes: Mapping[str, int]
-    source: Mapping[str, Any] = field(default_factory=dict)
-    """How to build the original again (`name` and options); empty when only the caller can. `hf:FILE` with a file of
-    the folder means that file."""
-    layout: Layout = "secateur"
-    """How the weights lie in the folder (`store.layouts`)."""
-    schema_version: int = 1
 
 
 def save_folder(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -19,11 +19,11 @@ from secateur.hugging_face import config_of, described, is_transformers_model
 from secateur.models import build_model
 from secateur.models.hf_source import quiet
 from secateur.spec import ModelError, StoreError
+from secateur.spec.saved import Layout
 from secateur.store.history import history_of
 from secateur.store.origin import leads_to
 from secateur.structure import named_tensors
 
-Layout = Literal["secateur", "transformers"]
 Source = dict[str, Any]
 """How to build the original again: keyword arguments of `build_model`."""
 

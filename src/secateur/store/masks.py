@@ -12,22 +12,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from secateur.spec import ElementMasks, StoreError
-
-MASKS = "masks.safetensors"
-SCHEMA_VERSION = 1
+from secateur.spec.saved import MASKS, MASKS_HEADER, MASKS_VERSION
 
 
 def write_masks(masks: ElementMasks, folder: Path) -> None:
     """Write the file."""
     shapes = {name: list(kept.shape) for name, kept in masks.kept.items()}
     header = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": MASKS_VERSION,
         "pattern": masks.pattern,
         "made_by": dict(masks.made_by),
         "shapes": shapes,
     }
     bits = {name: np.packbits(kept) for name, kept in masks.kept.items()}
-    save_file(bits, folder / MASKS, metadata={"secateur-masks": json.dumps(header)})
+    save_file(bits, folder / MASKS, metadata={MASKS_HEADER: json.dumps(header)})
 
 
 def read_masks(folder: Path) -> ElementMasks | None:
@@ -37,9 +35,9 @@ def read_masks(folder: Path) -> ElementMasks | None:
         return None
     try:
         with safe_open(path, framework="numpy") as file:
-            header = json.loads(file.metadata()["secateur-masks"])
-            if header["schema_version"] != SCHEMA_VERSION:
-                raise StoreError(f"{path}: schema_version {header['schema_version']}, expected {SCHEMA_VERSION}")
+            header = json.loads(file.metadata()[MASKS_HEADER])
+            if header["schema_version"] != MASKS_VERSION:
+                raise StoreError(f"{path}: schema_version {header['schema_version']}, expected {MASKS_VERSION}")
             kept = {str(name): _unpacked(file, name, tuple(shape)) for name, shape in header["shapes"].items()}
             return ElementMasks(str(header["pattern"]), kept, dict(header["made_by"]))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,0 +1,167 @@
+"""A search: the networks that it saw, those that no other beats, and the way that it went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from secateur.report.charts import Scale, Series, chart
+from secateur.report.html import Html, joined, name
+from secateur.report.numbers import count, exact, number, percent, size
+from secateur.report.parts import Section, facts, figure, hidden, table
+from secateur.report.reading import object_of, read_bytes, read_lines
+from secateur.report.run import Finding
+from secateur.report.saved_model import SavedModel
+from secateur.spec import StoreError
+from secateur.spec.saved import RECIPE
+
+JOURNAL, RESULT = "search.jsonl", "result"
+NUMBERS = ("accuracy", "macs", "param_count", "size_bytes")
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A folder of `secateur search`, finished or not."""
+
+    path: Path
+    about: Event
+    tried: Sequence[Event]
+    """Candidates as they were judged last, with their costs."""
+    chosen: Sequence[Event]
+    """What each iteration chose."""
+    result: SavedModel | None
+    recipe: str
+
+    @classmethod
+    def read(cls, path: Path) -> Search | None:
+        """None where the folder holds none; raises StoreError where it is damaged."""
+        if not (path / JOURNAL).is_file():
+            return None
+        events = list(read_lines(path / JOURNAL))
+        if not events or events[0].get("event") != "begun":
+            raise StoreError(f"{path / JOURNAL} is no journal of a search; name a folder of secateur search")
+        chosen = [event for event in events if event.get("event") == "chosen" and _has_numbers(event)]
+        recipe = read_bytes(path / RECIPE).decode(errors="replace") if (path / RECIPE).is_file() else ""
+        result = SavedModel.read(path / RESULT)
+        return cls(path, object_of(events[0], "about"), _tried(events), chosen, result, recipe)
+
+    def title(self) -> str:
+        return "Search" if self.result is None else f"Search for a smaller {self.result.network()}"
+
+    def done(self) -> Html:
+        budget = ", ".join(f"{unit}={value}" for unit, value in object_of(self.about, "budget").items())
+        state = "" if self.result is not None else ", not finished yet"
+        steps = f"{len(self.chosen)} iterations and {len(self.tried)} candidates"
+        return joined(["Block by block to ", name(budget or "a budget", 80), f" in {steps}{state}."])
+
+    def metrics(self) -> Mapping[str, float]:
+        return {} if self.result is None else self.result.metrics()
+
+    def findings(self) -> list[Finding]:
+        return [] if self.result is None else self.result.findings()
+
+    def sections(self) -> Iterator[Section]:
+        if self.result is not None:
+            yield from self.result.costs()
+        if self.tried:
+            yield Section("What there is to choose from", self._front())
+        if self.chosen:
+            yield Section("Step by step", self._steps())
+        if self.result is not None:
+            yield from self.result.pictures()
+            yield from self.result.proved()
+        yield Section("Where it comes from", self._provenance())
+
+    def _front(self) -> Html:
+        front = front_of(self.tried)
+        seen = Series("other candidates", _points(self.tried), joined=False, quiet=True)
+        best, way = Series("no other is better", _points(front)), Series("what the search chose", _points(self.chosen))
+        series = [seen, best, way] if self.chosen else [seen, best]
+        every = [point for one in series for point in one.points]
+        across = Scale.over([x for x, _ in every], count)
+        up = Scale.over([y for _, y in every], lambda share: f"{100 * share:g} %", floor=0.01)
+        says = (
+            f"{len(front)} of {len(self.tried)} candidates are beaten by no other in both accuracy and "
+            f"multiply-accumulates, from {percent(front[0]['accuracy'])} at {count(front[0]['macs'])} down to "
+            f"{percent(front[-1]['accuracy'])} at {count(front[-1]['macs'])}; accuracy is on images held out."
+        )
+        picture = chart(
+            series,
+            across,
+            up,
+            title="Accuracy by multiply-accumulates",
+            says=says,
+            axes=("multiply-accumulates", "accuracy on held-out images"),
+        )
+        rows = (
+            [f"{exact(row.get('iteration'))}, {_block(row)}", percent(row["accuracy"]), *_costs(row)] for row in front
+        )
+        head = ("Iteration and block", "Accuracy", "Multiply-accumulates", "Parameters", "Size")
+        return figure(picture, says, table("Candidates that no other beats", head, rows))
+
+    def _steps(self) -> Html:
+        rows = (
+            [
+                exact(row.get("iteration")),
+                name(_block(row), 40),
+                f"{exact(row.get('before'))} → {exact(row.get('after'))}",
+                percent(row["accuracy"]),
+                *_costs(row),
+            ]
+            for row in self.chosen
+        )
+        head = ("Iteration", "Block", "Width", "Accuracy", "Multiply-accumulates", "Parameters", "Size")
+        return table("What each iteration chose", head, rows)
+
+    def _provenance(self) -> Html:
+        asked = {
+            key.replace("_", " ").capitalize(): name(value, 200)
+            for key, value in self.about.items()
+            if isinstance(value, str | int | float) and value != ""
+        }
+        told = facts({"Folder": str(self.path), "Command": "secateur search --recipe recipe.yaml", **asked})
+        files = "" if self.result is None else self.result.provenance()
+        return joined([told, hidden(self.recipe, "Recipe of the search") if self.recipe else "", files])
+
+
+def front_of(rows: Sequence[Event]) -> list[Event]:
+    """Those that no other beats in both accuracy and multiply-accumulates, the largest first."""
+    best: list[Event] = []
+    for row in sorted(rows, key=lambda row: (row["macs"], -row["accuracy"])):
+        if not best or row["accuracy"] > best[-1]["accuracy"]:
+            best.append(row)
+    return best[::-1]
+
+
+def _tried(events: Sequence[Event]) -> list[Event]:
+    costs: dict[tuple[Any, int], Event] = {}
+    last: dict[tuple[Any, int], Event] = {}
+    for event in events:
+        if event.get("event") == "proposed":
+            proposals = event.get("proposals")
+            for place, one in enumerate(proposals if isinstance(proposals, list) else []):
+                costs[str(event.get("iteration")), place] = one if isinstance(one, dict) else {}
+        elif event.get("event") == "candidate":
+            last[str(event.get("iteration")), int(number(event.get("place")) or 0)] = event
+    joint = [{**costs.get(key, {}), **event} for key, event in last.items() if "error" not in event]
+    return [row for row in joint if _has_numbers(row)]
+
+
+def _has_numbers(row: Event) -> bool:
+    return all(number(row.get(key)) is not None for key in NUMBERS)
+
+
+def _points(rows: Sequence[Event]) -> list[tuple[float, float]]:
+    return [(float(row["macs"]), float(row["accuracy"])) for row in rows]
+
+
+def _costs(row: Event) -> tuple[str, str, str]:
+    return count(row["macs"]), count(row["param_count"]), size(row["size_bytes"])
+
+
+def _block(row: Event) -> str:
+    return str(row.get("block", ""))
