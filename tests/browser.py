@@ -57,7 +57,9 @@ class Page:
     def open(self, path: Path, *, width: int, dark: bool) -> None:
         """Show a file at this width, until it is loaded."""
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+        )
         self.call("Emulation.setEmulatedMedia", media="screen", features=[scheme])
         self.events.clear()
         self.call("Page.navigate", url=path.as_uri())

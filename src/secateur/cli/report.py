@@ -24,7 +24,7 @@ class Options(Common):
 
 
 def run(options: Options) -> Outcome:
-    """Show runs on one page of HTML that stands alone: numbers, pictures, proof and provenance; several side by side."""
+    """Show runs on one page of HTML that stands alone: numbers, pictures, proof, provenance; several side by side."""
     from secateur.report import write_report
 
     found = write_report(options.runs, options.out)

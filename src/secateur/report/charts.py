@@ -50,15 +50,26 @@ class Scale:
     high: float
     shown: Callable[[float], str] = field(default=lambda value: f"{value:g}")
     logarithmic: bool = False
+    whole: bool = False
+    """Whether only whole numbers are marked."""
 
     @classmethod
-    def over(cls, values: Iterable[float], shown: Callable[[float], str], *, floor: float | None = None) -> Scale:
-        """From the lowest to the highest, out to round numbers. floor: the least distance of these."""
+    def over(
+        cls, values: Iterable[float], shown: Callable[[float], str], *, floor: float = 0.0, whole: bool = False
+    ) -> Scale:
+        """From the lowest to the highest, out to a round number where one is near. floor: their least distance."""
         found = list(values) or [0.0]
         low, high = min(found), max(found)
-        room = max(high - low, floor or 0.0, abs(high) * 1e-6, 1e-9)
-        step = _step(room)
-        return cls(math.floor(low / step) * step, math.ceil(max(high, low + step) / step - 1e-9) * step, shown)
+        room = max(high - low, floor, float(whole), abs(high) * 1e-6, 1e-9)
+        step = _step(room, whole=whole)
+        below, above = math.floor(low / step) * step, math.ceil(max(high, low + room) / step - 1e-9) * step
+        near = step / 2
+        return cls(
+            below if low - below <= near else low - room / 20,
+            above if above - high <= near or high - low < room else high + room / 20,
+            shown,
+            whole=whole,
+        )
 
     def at(self, value: float) -> float:
         if self.logarithmic:
@@ -68,16 +79,17 @@ class Scale:
     def ticks(self) -> list[float]:
         if self.logarithmic:
             powers = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
-            return [10.0**power for power in powers]
-        step = _step(self.high - self.low)
-        return [self.low + step * place for place in range(int((self.high - self.low) / step + 1.001))]
+            return [10.0**power for power in powers[:: 1 + len(powers) // 8]]
+        step = _step(self.high - self.low, whole=self.whole)
+        first, last = math.ceil(self.low / step - 1e-6), math.floor(self.high / step + 1e-6)
+        return [step * place for place in range(first, last + 1)]
 
 
-def _step(room: float) -> float:
+def _step(room: float, *, whole: bool) -> float:
     """A round number that fits into the room a few times."""
-    rough = room / TICKS
+    rough = max(room / TICKS, float(whole))
     power = 10.0 ** math.floor(math.log10(rough))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
 
 
 def definitions() -> Html:
@@ -116,12 +128,16 @@ def chart(series: Sequence[Series], across: Scale, up: Scale, *, title: str, say
     )
     above = element("p", axes[1], class_="axis", aria_hidden="true")
     below = element("p", axes[0], class_="axis across", aria_hidden="true")
-    return joined([above, picture, below, legend([one.name for one in loud]) if len(series) > 1 else ""])
+    return joined([above, picture, below, _legend(loud, series) if len(series) > 1 else ""])
 
 
-def legend(names: Sequence[str]) -> Html:
-    """A key for each series, in the order in which they were drawn."""
-    return listed((joined([_key(place), name(said, 40)]) for place, said in enumerate(names)), "legend")
+def _legend(loud: Sequence[Series], series: Sequence[Series]) -> Html:
+    """A key for each series that is not quiet, and for clouds of points."""
+    keys = [joined([_key(place), name(one.name, 40)]) for place, one in enumerate(loud)]
+    dot = element("circle", cx=7, cy=7, r=2.5, class_="dot")
+    cloud = element("svg", dot, width=14, height=14, aria_hidden="true")
+    keys += (joined([cloud, name(one.name, 40)]) for one in series if one.quiet and not one.joined)
+    return listed(keys, "legend")
 
 
 def _key(place: int) -> Html:

@@ -22,6 +22,8 @@ SHOWN = ("macs", "params_left", "file_bytes", "packed_bytes", "latency_ms", "spe
 PICTURED = ("channels", "single-weights")
 """Cells of the first seed whose networks are shown."""
 MOST_CELLS = 60
+ALL_CELLS = 4
+"""Of the 2x2."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,10 @@ class Comparison:
 
     def findings(self) -> list[Finding]:
         wins = [(measure, cells) for measure, cells in self.best.items() if isinstance(cells, list)]
-        return [
-            Finding(" and ".join(str(cell)[:40] for cell in cells[:4]), f"best by {_measure(measure)}")
-            for measure, cells in wins[:5]
-        ]
+        return [Finding(f"Best {_measure(measure)}", _winners(cells)) for measure, cells in wins[:5]]
+
+    def verified(self) -> bool | None:
+        return None
 
     def sections(self) -> Iterator[Section]:
         yield Section("Accuracy", self._accuracies())
@@ -93,7 +95,9 @@ class Comparison:
             for cell, found in list(values.items())[:MOST_CELLS]
         )
         picture = table("Accuracy of each cell", ("Network", "Accuracy", _ruler(across)), rows, kind="numbers bars")
-        says = joined([name(best, 40), f" is most accurate, {percent(mean(values[best]))}. A dot is a seed, the bar the mean."])
+        says = joined(
+            [name(best, 40), f" is most accurate, {percent(mean(values[best]))}. A dot is a seed, the bar the mean."]
+        )
         return figure(picture, says)
 
     def _costs(self) -> Html:
@@ -104,11 +108,15 @@ class Comparison:
     def _provenance(self) -> Html:
         asked = {key.replace("_", " ").capitalize(): name(value, 200) for key, value in self.settings.items()}
         versions = {f"Version of {key[:40]}": name(value) for key, value in self.environment.items()}
-        return facts({"Folder": str(self.path), "Command": "secateur compare", **asked, **versions})
+        return facts({"Folder": str(self.path), "Command": element("code", "secateur compare"), **asked, **versions})
 
 
 def _measure(key: str) -> str:
     return METRICS[key].label.lower() if key in METRICS else key[:40]
+
+
+def _winners(cells: Sequence[Any]) -> str:
+    return "none, all are alike" if len(cells) >= ALL_CELLS else "; ".join(str(cell)[:40] for cell in cells)
 
 
 def _with_spread(values: Sequence[float]) -> str:

@@ -96,10 +96,15 @@ def maps(densities: list[Density]) -> Html:
     kept = sum(one.kept for one in densities)
     densest = max(densities, key=lambda one: one.share)
     sparsest = min(densities, key=lambda one: one.share)
+    most, least = percent(densest.share), percent(sparsest.share)
+    apart = (
+        []
+        if most == least
+        else ["Most in ", name(densest.name), f" ({most}), least in ", name(sparsest.name), f" ({least}). "]
+    )
     says = (
         f"{percent(kept / total)} of {count(total)} weights stay. ",
-        *(("Most in ", name(densest.name), f" ({percent(densest.share)}), ") if len(densities) > 1 else ()),
-        *(("least in ", name(sparsest.name), f" ({percent(sparsest.share)}). ") if len(densities) > 1 else ()),
+        *apart,
         "A row of a picture is an output, a column an input; the darker, the more stays there (on a dark page, the "
         "lighter). Large weights are drawn smaller than they are.",
     )
@@ -117,7 +122,7 @@ def _sizes(one: Density) -> str:
 
 def _picture(one: Density) -> Html:
     says = f"{one.name[:200]}, {_sizes(one)}: {percent(one.share)} of the weights stay"
-    image = element("img", src=f"data:image/png;base64,{_png(one.cells)}", alt=says, loading="lazy")
+    image = element("img", src=f"data:image/png;base64,{_png(one.cells)}", alt=says)
     told = element("p", name(one.name, 26), element("span", percent(one.share), class_="muted"), aria_hidden="true")
     return element("div", image, told, class_="map")
 

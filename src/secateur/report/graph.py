@@ -1,5 +1,5 @@
-"""The structure as lanes beside the layers: a line for each group of channels that is cut together, from the first layer
-that has it to the last."""
+"""The structure as lanes beside the layers: a line for each group of channels that is cut together, from the first
+layer that has it to the last."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from secateur.report.html import Html, clipped, element, joined, name
 from secateur.report.parts import figure, listed, paragraph, scrolling, table
+from secateur.report.widths import Width, find_widths
 from secateur.spec import Plan
-from secateur.spec.meetings import Meeting, find_meetings
+from secateur.spec.meetings import Meeting, find_meetings, module_of
 
 ROW, LANE, TOP = 22, 15, 14
 LETTER = 7.0
@@ -36,22 +37,32 @@ class _Line:
         return "cut" if self.size < self.meeting.axis.size else "free"
 
 
-def drawn(plan: Plan) -> Html:
-    """The picture of what a plan cut, with its key and the groups as a table."""
-    meetings = find_meetings(plan.structure)
-    order = {module: None for name in plan.structure.tensors for module in [name.rpartition(".")[0] or name]}
+def drawn(plans: Sequence[Plan]) -> Html:
+    """The picture of what these plans cut, one after the other, with its key and the groups as a table."""
+    first, last = plans[0], plans[-1]
+    if first.structure.sizes.keys() != last.structure.sizes.keys():  # traced with other options; the last cut alone
+        first = last
+    structure, sizes = first.structure, _sizes(first, last)
+    meetings = find_meetings(structure)
     there = {module for meeting in meetings for module in meeting.modules}
-    modules = [module for module in order if module in there]
+    modules = [module for module in dict.fromkeys(map(module_of, structure.tensors)) if module in there]
     shown = modules[:MOST_ROWS]
-    lines = _lines(meetings, {module: row for row, module in enumerate(shown)}, plan.sizes)
-    cut = [meeting for meeting in meetings if plan.sizes[meeting.axis.name] < meeting.axis.size]
+    lines = _lines(meetings, {module: row for row, module in enumerate(shown)}, sizes)
+    cut = [meeting for meeting in meetings if sizes[meeting.axis.name] < meeting.axis.size]
     says = _message(cut, meetings, len(modules))
     left = len(modules) - len(shown)
     more = paragraph(f"{left:,} more layers are in the table alone.", kind="aside") if left > 0 else ""
-    rows = (_row(meeting, plan.sizes) for meeting in meetings)
+    rows = (_row(meeting, sizes) for meeting in meetings)
     numbers = table("Groups", ("Group", "Kind", "Before", "After", "Made by", "Read by"), rows, kind="numbers words")
-    picture = scrolling(_picture(shown, lines, says), "Groups of channels along the layers")
+    widths = {width.layer: width for width in find_widths(plans)}
+    picture = scrolling(_picture(shown, lines, widths, says), "Groups of channels along the layers")
     return figure(joined([picture, _key(), more]), says, numbers, summary="Groups")
+
+
+def _sizes(first: Plan, last: Plan) -> dict[str, int]:
+    """Of the axes in the end; of blocks that leave, nothing is left."""
+    homes, sizes = first.structure.homes, dict(last.sizes)
+    return {axis: 0 if axis in homes and sizes[homes[axis]] == 0 else size for axis, size in sizes.items()}
 
 
 def _message(cut: Sequence[Meeting], meetings: Sequence[Meeting], layers: int) -> str:
@@ -98,17 +109,17 @@ def _free(taken: Sequence[tuple[int, int]], first: int, last: int) -> bool:
     return all(last < start or first > end for start, end in taken)
 
 
-def _picture(modules: Sequence[str], lines: Sequence[_Line], says: str) -> Html:
+def _picture(modules: Sequence[str], lines: Sequence[_Line], widths: Mapping[str, Width], says: str) -> Html:
     lanes = 1 + max((line.lane for line in lines), default=0)
     words = TOP + lanes * LANE
     longest = max((len(clipped(module, LONGEST_NAME)) for module in modules), default=0)
-    sizes = _sizes(lines)
+    beside = round(words + longest * LETTER + 16)
     rows = [
         joined(
             [
                 element("line", x1=_x(left), x2=words - 4, y1=_y(row), y2=_y(row), class_="leader"),
                 element("text", clipped(module, LONGEST_NAME), x=words, y=_y(row), dy="0.35em"),
-                element("text", sizes.get(module, ""), x="99%", y=_y(row), dy="0.35em", text_anchor="end"),
+                element("text", _size(widths.get(module)), x=beside, y=_y(row), dy="0.35em", class_="size"),
             ]
         )
         for row, module in enumerate(modules)
@@ -124,18 +135,15 @@ def _picture(modules: Sequence[str], lines: Sequence[_Line], says: str) -> Html:
         aria_label=f"Groups of channels along the layers. {says}",
         width="100%",
         height=len(modules) * ROW + 4,
-        style=f"min-width:{round(words + longest * LETTER + 90)}px",
+        style=f"min-width:{beside + 90}px",
         class_="graph",
     )
 
 
-def _sizes(lines: Sequence[_Line]) -> dict[str, str]:
-    """What each layer makes: the size before and after."""
-    return {
-        module: f"{line.meeting.axis.size} → {line.size}" if line.kind == "cut" else str(line.size)
-        for line in lines
-        for module in [*line.meeting.along, *line.meeting.makers]
-    }
+def _size(width: Width | None) -> str:
+    if width is None:
+        return ""
+    return f"{width.before} → {width.after}" if width.after != width.before else str(width.before)
 
 
 def _lane(line: _Line, modules: Sequence[str]) -> Html:

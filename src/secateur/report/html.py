@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 
 VOID = ("br", "img", "meta")
@@ -53,6 +53,13 @@ def clipped(value: object, most: int = LONGEST) -> str:
     return whole if len(whole) <= most else f"{whole[:half]}…{whole[-half + 1 :]}"
 
 
+def written(value: object) -> str:
+    """A value of a record as a text: lists and objects without brackets."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={inner}" for key, inner in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def name(value: object, most: int = LONGEST) -> Html:
-    """A name from a record, whatever is in it: not too long, and in a direction of its own."""
-    return element("bdi", clipped(value, most))
+    """A name or a value from a record, whatever is in it: not too long, and in a direction of its own."""
+    return element("bdi", clipped(written(value), most))

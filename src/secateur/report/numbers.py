@@ -81,7 +81,9 @@ class Metric:
         if self.shown is percent:
             points = 100 * (after - before)
             return "unchanged" if abs(points) < 0.005 else f"{points:+.2f} points".replace("-", "−")
-        return "" if self.shown is times else f"{after - before:+.3g}".replace("-", "−")
+        if abs(after - before) < 5e-5:
+            return "unchanged"
+        return f"{after - before:{'+.4f' if abs(after - before) < 10 else '+,.4g'}}".replace("-", "−")
 
 
 def _ratio(before: float, after: float, direction: Direction) -> str:

@@ -16,11 +16,16 @@ DOCTYPE = "<!doctype html>"
 GENERATOR = "secateur report"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """A page that can load nothing and run nothing, whatever stands in it."""
+COMPARED = (
+    "accuracy", "perplexity", "macs", "param_count", "params_left", "size_bytes", "speedup", "sparsity", "link_bytes",
+)  # fmt: skip
+"""Metrics of the table of all runs."""
+PROOF = {True: "✓ verified", False: "✗ not verified", None: NOTHING}
 
 
 def page(runs: Sequence[Run]) -> str:
     """The whole document."""
-    title = runs[0].title() if len(runs) == 1 else f"{len(runs)} runs side by side"
+    title = runs[0].title() if len(runs) == 1 else f"{len(runs)} runs"
     body = [_alone(runs[0])] if len(runs) == 1 else _together(title, runs)
     foot = paragraph(f"Made by Secateur {__version__}. This page holds all that it shows, and loads nothing.")
     document = element(
@@ -51,9 +56,7 @@ def _alone(run: Run) -> Html:
 
 
 def _together(title: str, runs: Sequence[Run]) -> list[Html]:
-    places = [element("a", name(run.path), href=f"#run-{place}") for place, run in enumerate(runs, 1)]
-    contents = element("nav", listed(places), aria_label="Runs")
-    head = element("header", paragraph("Secateur report", kind="eyebrow"), element("h1", title), contents)
+    head = element("header", paragraph("Secateur report", kind="eyebrow"), element("h1", title))
     articles = [_article(place, run) for place, run in enumerate(runs, 1)]
     side_by_side = element("section", element("h2", "Side by side"), _side_by_side(runs))
     return [head, element("main", side_by_side, *articles)]
@@ -61,7 +64,9 @@ def _together(title: str, runs: Sequence[Run]) -> list[Html]:
 
 def _article(place: int, run: Run) -> Html:
     title = element("h2", run.title(), id=f"run-{place}")
-    return element("article", _eyebrow(run), title, *_verdict(run), *_sections(run, "h3"), aria_labelledby=f"run-{place}")
+    return element(
+        "article", _eyebrow(run), title, *_verdict(run), *_sections(run, "h3"), aria_labelledby=f"run-{place}"
+    )
 
 
 def _eyebrow(run: Run) -> Html:
@@ -83,14 +88,13 @@ def _sections(run: Run, heading: str) -> list[Html]:
 
 
 def _side_by_side(runs: Sequence[Run]) -> Html:
-    keys = [key for key in METRICS if any(key in run.metrics() for run in runs)]
-    rows = [
-        [element("a", name(run.path, 40), href=f"#run-{place}"), run.title(), *_numbers(run, keys)]
-        for place, run in enumerate(runs, 1)
-    ]
-    return table("All runs", ("Run", "What it is", *(METRICS[key].label for key in keys)), rows, kind="numbers runs")
-
-
-def _numbers(run: Run, keys: Sequence[str]) -> list[str]:
-    found = run.metrics()
-    return [METRICS[key].shown(found[key]) if key in found else NOTHING for key in keys]
+    keys = [key for key in COMPARED if any(key in run.metrics() for run in runs)]
+    proofs = any(run.verified() is not None for run in runs)
+    head = ["Run", "What it is", *(METRICS[key].label for key in keys), *(["Proof"] if proofs else [])]
+    rows: list[list[object]] = []
+    for place, run in enumerate(runs, 1):
+        found = run.metrics()
+        numbers = [METRICS[key].shown(found[key]) if key in found else NOTHING for key in keys]
+        link = element("a", name(run.path, 40), href=f"#run-{place}")
+        rows.append([link, run.title(), *numbers, *([PROOF[run.verified()]] if proofs else [])])
+    return table("All runs", head, rows, kind="numbers runs")

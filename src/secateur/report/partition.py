@@ -73,6 +73,9 @@ class Partition:
         lost = self._lost()
         return found if lost is None else [*found, lost]
 
+    def verified(self) -> bool | None:
+        return None
+
     def sections(self) -> Iterator[Section]:
         pictures = [made for when in ("before", "after") for made in [self._matrix(when)] if made]
         if pictures:
@@ -85,8 +88,8 @@ class Partition:
         yield Section("Devices", self._devices())
         if self.model is not None:
             yield from self.model.pictures()
-        files = "" if self.model is None else self.model.provenance()
-        yield Section("Where it comes from", joined([facts({"Folder": str(self.path)}), files]))
+        where = facts({"Folder": str(self.path)}) if self.model is None else self.model.provenance()
+        yield Section("Where it comes from", where)
 
     # What was measured.
 
@@ -107,7 +110,7 @@ class Partition:
 
     def _speedup(self, when: str) -> list[tuple[float, float]]:
         pairs = ((_rate(rate), number(times)) for rate, times in object_of(self._said(when), "speedup").items())
-        return sorted((rate, times) for rate, times in pairs if rate is not None and times is not None)
+        return sorted((rate, times) for rate, times in pairs if rate is not None and rate > 0 and times is not None)
 
     def _stages(self) -> list[tuple[str, str]]:
         stages = () if self.model is None else self.model.record.stages
@@ -131,24 +134,31 @@ class Partition:
         title = {"before": "Before pruning", "after": "After pruning"}[when] if self._traffic("after") else "Traffic"
         if len(traffic) > MOST_DEVICES:
             return paragraph(f"{title}: {size(_total(traffic))} a sample; the table of so many devices is left out.")
-        most = max((value for row in traffic for value in row), default=0.0) or 1.0
+        both = [*traffic, *(self._traffic("before") or [])]
+        most = max((value for row in both for value in row), default=0.0) or 1.0
         head = ("From \\ to", *(f"device {number}" for number in range(len(traffic))), "all")
         rows = (
-            [f"device {sender}", *(_cell(value, most, own=sender == to) for to, value in enumerate(row)), exact(sum(row))]
+            [
+                f"device {sender}",
+                *(_cell(value, most, own=sender == to) for to, value in enumerate(row)),
+                exact(sum(row)),
+            ]
             for sender, row in enumerate(traffic)
         )
-        says = f"{title}, {size(_total(traffic))} cross for a sample. The darker a cell, the more bytes."
+        says = f"{title}, {size(_total(traffic))} cross for a sample. The fuller the ground of a cell, the more bytes."
         return figure(table(f"{title}: bytes of one sample", head, rows, kind="numbers matrix"), says)
 
     def _rates(self) -> Html:
         found = {"before pruning": self._speedup("before"), "after pruning": self._speedup("after")}
-        series = [Series(when, [(rate, times) for rate, times in of if rate > 0]) for when, of in found.items() if of]
+        series = [Series(when, of) for when, of in found.items() if of]
         every = [point for one in series for point in one.points]
         rates = [rate for rate, _ in every]
         across = Scale(min(rates), max(max(rates), 10 * min(rates)), lambda rate: f"{rate:g}", logarithmic=True)
         up = Scale.over([0.0, *(times for _, times in every)], lambda times: f"{times:g}×")
         best = max(every, key=lambda point: point[1])
-        says = f"At best {best[1]:.2f} times as fast as one device alone, with links of {best[0]:g} Mbit/s; by estimate."
+        says = (
+            f"At best {best[1]:.2f} times as fast as one device alone, with links of {best[0]:g} Mbit/s; by estimate."
+        )
         picture = chart(
             series,
             across,
@@ -165,11 +175,16 @@ class Partition:
         rows = []
         for device, shard in enumerate(self.shards):
             speed = speeds[device] if isinstance(speeds, list) and device < len(speeds) else None
-            owned = [
-                sum(owner == device for owner in own) for own in self.owners.values() if isinstance(own, list)
-            ]
+            owned = [sum(owner == device for owner in own) for own in self.owners.values() if isinstance(own, list)]
             home = " (home)" if device == self.topology.get("home") else ""
-            rows.append([f"device {device}{home}", exact(speed), f"{sum(owned):,}", size(number(shard.get("size_bytes")) or 0.0)])
+            rows.append(
+                [
+                    f"device {device}{home}",
+                    exact(speed),
+                    f"{sum(owned):,}",
+                    size(number(shard.get("size_bytes")) or 0.0),
+                ]
+            )
         return table("Devices", ("Device", "G MACs a second", "Channels", "Weights"), rows)
 
 

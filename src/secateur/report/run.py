@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from secateur.report.html import Html
-from secateur.report.numbers import METRICS, measured, number
+from secateur.report.numbers import METRICS, measured, number, percent
 from secateur.report.parts import Section
 
 
@@ -23,7 +23,8 @@ class Finding:
 class Run(Protocol):
     """A run of one kind; each kind is a file of this package."""
 
-    path: Path
+    @property
+    def path(self) -> Path: ...
 
     def title(self) -> str:
         """What it is, in a few words."""
@@ -39,6 +40,10 @@ class Run(Protocol):
 
     def findings(self) -> list[Finding]:
         """The verdict."""
+        ...
+
+    def verified(self) -> bool | None:
+        """Whether the proof holds; None where there is none."""
         ...
 
     def sections(self) -> Iterator[Section]:
@@ -67,18 +72,18 @@ def findings_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Fin
 
 def _finding(key: str, before: Mapping[str, float], after: Mapping[str, Any]) -> Finding | None:
     if key == "latency_ms":
-        return _faster(after)
+        return faster(after)
     if key not in before or key not in after:
         return None
     change = METRICS[key].change(before[key], after[key])
     if key == "accuracy":
-        return _accuracy(100 * (after[key] - before[key]))
+        return _accuracy(before[key], after[key])
     if key == "size_bytes" and "param_count" in after:
         return None
     return None if change in ("", "unchanged") else Finding(change, WORDS[key])
 
 
-def _faster(after: Mapping[str, Any]) -> Finding | None:
+def faster(after: Mapping[str, Any]) -> Finding | None:
     """Only what was measured in turn counts, and only beyond what times vary by."""
     speedup, spread = number(after.get("speedup")), number(after.get("speedup_iqr")) or 0.0
     if speedup is None or speedup <= 0:
@@ -88,8 +93,9 @@ def _faster(after: Mapping[str, Any]) -> Finding | None:
     return Finding(METRICS["latency_ms"].change(speedup, 1.0), "here")
 
 
-def _accuracy(points: float) -> Finding:
+def _accuracy(before: float, after: float) -> Finding:
+    points = 100 * (after - before)
     if abs(points) < 0.005:
-        return Finding("no point", "of accuracy lost")
+        return Finding("no point", f"of accuracy lost, {percent(after)} as before")
     word = "point" if f"{abs(points):.2g}" == "1" else "points"
-    return Finding(f"{abs(points):.2g} {word}", f"of accuracy {'lost' if points < 0 else 'won'}")
+    return Finding(f"{abs(points):.2g} {word}", f"of accuracy {'lost' if points < 0 else 'won'}, {percent(after)} now")

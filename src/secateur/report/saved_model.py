@@ -10,10 +10,10 @@ from typing import Any
 from secateur.report import graph
 from secateur.report.density import Density, maps, read_densities
 from secateur.report.html import Html, clipped, element, joined, name
-from secateur.report.numbers import METRICS, NOTHING, exact, measured, number
+from secateur.report.numbers import METRICS, NOTHING, exact, measured, number, percent
 from secateur.report.parts import Section, facts, hidden, listed, paragraph, table
 from secateur.report.reading import demand_unchanged, read_bytes
-from secateur.report.run import Finding, findings_of
+from secateur.report.run import Finding, faster, findings_of
 from secateur.report.training import curves
 from secateur.report.widths import bars, find_widths, since
 from secateur.spec import Plan, RunRecord, StoreError, Verification
@@ -28,7 +28,7 @@ DONE = {
     "partition": "Took apart",
     "save": "Saved",
 }
-TOLD = ("budget", "method", "criterion", "allocator", "recover", "granularity", "data", "epochs", "cell", "seed")
+TOLD = ("budget", "method", "criterion", "allocator", "recover", "granularity", "data", "epochs", "cell")
 """Options that say in a sentence what was done."""
 
 
@@ -70,15 +70,21 @@ class SavedModel:
         record = self.record
         start = record.options.get("model") or record.model
         told = [(key, record.options.get(key)) for key in TOLD]
-        how = [joined([f"{key} ", name(_plain(value), 60)]) for key, value in told if value not in (None, [], "")]
+        how = [joined([f"{key} ", name(value, 60)]) for key, value in told if value not in (None, [], "", "auto")]
         return joined(["From ", name(start, 60), *(part for one in how for part in (", ", one)), "."])
 
     def metrics(self) -> Mapping[str, float]:
         return measured(self.record.after)
 
     def findings(self) -> list[Finding]:
+        if self.record.verb == "train" and "accuracy" in self.metrics():
+            return [Finding(percent(self.metrics()["accuracy"]), "accuracy on the test images")]
         found = findings_of(self.record.before, self.record.after)
         return [*found, *proof_found(self.record.verification)]
+
+    def verified(self) -> bool | None:
+        proof = self.record.verification
+        return None if proof is None else proof.ok
 
     def sections(self) -> Iterator[Section]:
         yield from self.costs()
@@ -101,8 +107,8 @@ class SavedModel:
             yield Section("Widths", bars(widths, of_last=len(counted) < len(self.plans)))
         if self.densities:
             yield Section("Where the zeros are", maps(list(self.densities)))
-        if self.plans:
-            yield Section("What was cut together", graph.drawn(self.plans[-1]))
+        if counted:
+            yield Section("What was cut together", graph.drawn(counted))
 
     def proved(self) -> Iterator[Section]:
         """The proof, and what else is to be known."""
@@ -120,12 +126,14 @@ class SavedModel:
             "Network": name(record.model, 200),
             "Built from": name(manifest.source.get("name") or "a factory of the user's own", 200),
             "Seed": name(record.options.get("seed", NOTHING)),
-            **{f"Version of {name(key)}": name(value) for key, value in record.environment.items()},
+            **{f"Version of {clipped(key, 40)}": name(value) for key, value in record.environment.items()},
             "Plans": len(self.plans),
         }
-        asked = [(name(key), name(_plain(value), 200)) for key, value in record.options.items()]
+        asked = [(name(key), name(value, 200)) for key, value in record.options.items()]
         options = table("Options", ("Option", "Value"), asked, kind="words") if asked else ""
-        files = ((name(file), exact(manifest.size_bytes.get(file)), _hash(sha)) for file, sha in manifest.sha256.items())
+        files = (
+            (name(file), exact(manifest.size_bytes.get(file)), _hash(sha)) for file, sha in manifest.sha256.items()
+        )
         hashes = table("Files and their hashes", ("File", "Bytes", "sha256"), files, kind="numbers")
         return joined(
             [
@@ -156,28 +164,36 @@ def _demand_there(path: Path) -> None:
         raise StoreError(f"{path.parent} is incomplete: {path.name} is missing; copy the whole folder again")
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={inner}" for key, inner in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
 def outcome(record: RunRecord) -> Html:
     """Metrics before, after the cut, and in the end."""
     before, after = measured(record.before), measured(record.after)
     cut = next((measured(stage) for stage in record.stages if stage.get("stage") == "cut"), {})
     healed = bool(cut) and len(record.stages) > 1
+    shown = [key for key in METRICS if key != "speedup" and (before.get(key) or after.get(key))]
     titles = ("Metric", "Before", *(("Cut",) if healed else ()), "Healed" if healed else "After", "Change")
     rows: list[list[object]] = []
-    for key in dict.fromkeys([*before, *after]):
+    for key in shown:
         metric = METRICS[key]
         middle = [cut.get(key)] if healed else []
-        values = [metric.shown(value) if value is not None else NOTHING for value in (before.get(key), *middle, after.get(key))]
-        change = metric.change(before[key], after[key]) if key in before and key in after else ""
+        values = [
+            metric.shown(value) if value is not None else NOTHING
+            for value in (before.get(key), *middle, after.get(key))
+        ]
+        change = _change(key, before, record.after)
         rows.append([metric.label, *values, change])
     stages = [stage for stage in record.stages if "stage" in stage]
     exactly = _exact(record, stages)
-    return joined([table("Before and after", titles, rows), _folded("All numbers, exactly", exactly)])
+    return joined(
+        [table("Before and after", titles, rows, kind="numbers outcome"), _folded("All numbers, exactly", exactly)]
+    )
+
+
+def _change(key: str, before: Mapping[str, float], after: Mapping[str, Any]) -> str:
+    if key == "latency_ms":
+        found = faster(after)
+        return "" if found is None else found.figure
+    new = number(after.get(key))
+    return METRICS[key].change(before[key], new) if key in before and new is not None else ""
 
 
 def _exact(record: RunRecord, stages: Sequence[Mapping[str, Any]]) -> Html:
@@ -212,5 +228,10 @@ def proof_found(verification: Verification | None) -> list[Finding]:
     """The verdict's last part."""
     if verification is None:
         return []
-    apart = exact(float(f"{verification.relative_diff:.1e}"))
-    return [Finding("✓ verified" if verification.ok else "✗ not verified", f"differs by {apart} of the output's scale")]
+    apart = number(verification.relative_diff)
+    told = (
+        "no difference from the reference"
+        if apart == 0
+        else f"differs by {NOTHING if apart is None else f'{apart:.1e}'} of the output's scale"
+    )
+    return [Finding("✓ verified" if verification.ok else "✗ not verified", told)]

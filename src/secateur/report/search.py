@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.report.charts import Scale, Series, chart
-from secateur.report.html import Html, joined, name
+from secateur.report.html import Html, element, joined, name
 from secateur.report.numbers import count, exact, number, percent, size
 from secateur.report.parts import Section, facts, figure, hidden, table
 from secateur.report.reading import object_of, read_bytes, read_lines
@@ -18,6 +18,7 @@ from secateur.spec import StoreError
 from secateur.spec.saved import RECIPE
 
 JOURNAL, RESULT = "search.jsonl", "result"
+COMMAND = element("code", "secateur search --recipe recipe.yaml")
 NUMBERS = ("accuracy", "macs", "param_count", "size_bytes")
 
 Event = Mapping[str, Any]
@@ -64,6 +65,9 @@ class Search:
     def findings(self) -> list[Finding]:
         return [] if self.result is None else self.result.findings()
 
+    def verified(self) -> bool | None:
+        return None if self.result is None else self.result.verified()
+
     def sections(self) -> Iterator[Section]:
         if self.result is not None:
             yield from self.result.costs()
@@ -98,7 +102,8 @@ class Search:
             axes=("multiply-accumulates", "accuracy on held-out images"),
         )
         rows = (
-            [f"{exact(row.get('iteration'))}, {_block(row)}", percent(row["accuracy"]), *_costs(row)] for row in front
+            [joined([exact(row.get("iteration")), ". ", name(_block(row), 40)]), percent(row["accuracy"]), *_costs(row)]
+            for row in front
         )
         head = ("Iteration and block", "Accuracy", "Multiply-accumulates", "Parameters", "Size")
         return figure(picture, says, table("Candidates that no other beats", head, rows))
@@ -106,15 +111,14 @@ class Search:
     def _steps(self) -> Html:
         rows = (
             [
-                exact(row.get("iteration")),
-                name(_block(row), 40),
+                joined([exact(row.get("iteration")), ". ", name(_block(row), 40)]),
                 f"{exact(row.get('before'))} → {exact(row.get('after'))}",
                 percent(row["accuracy"]),
                 *_costs(row),
             ]
             for row in self.chosen
         )
-        head = ("Iteration", "Block", "Width", "Accuracy", "Multiply-accumulates", "Parameters", "Size")
+        head = ("Block", "Width", "Accuracy", "Multiply-accumulates", "Parameters", "Size")
         return table("What each iteration chose", head, rows)
 
     def _provenance(self) -> Html:
@@ -123,7 +127,7 @@ class Search:
             for key, value in self.about.items()
             if isinstance(value, str | int | float) and value != ""
         }
-        told = facts({"Folder": str(self.path), "Command": "secateur search --recipe recipe.yaml", **asked})
+        told = facts({"Folder": str(self.path), "Command": COMMAND, **asked})
         files = "" if self.result is None else self.result.provenance()
         return joined([told, hidden(self.recipe, "Recipe of the search") if self.recipe else "", files])
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from secateur.report.charts import Scale, Series, chart
-from secateur.report.html import Html, joined, name
+from secateur.report.html import Html, clipped, element, joined, name
 from secateur.report.numbers import NOTHING, number, percent
 from secateur.report.parts import Section, facts, figure, hidden, table
 from secateur.report.reading import object_of, read_bytes, read_json
@@ -53,8 +53,9 @@ class Sensitivity:
         return "Sensitivity"
 
     def done(self) -> Html:
-        what = self.about.get("granularity", "each")
-        return joined([f"Pruned each of {len(self.curves)} layers alone, ", name(what, 40), " by ", self._ratios(), "."])
+        kind = self.about.get("granularity")
+        told = joined([" (", name(kind, 40), ")"]) if kind else ""
+        return joined([f"Each of {len(self.curves)} layers pruned alone", told, ", by ", self._ratios(), "."])
 
     def _ratios(self) -> str:
         ratios = sorted({ratio for curve in self.curves.values() for ratio, _ in curve})
@@ -64,10 +65,14 @@ class Sensitivity:
         return {}
 
     def findings(self) -> list[Finding]:
-        (worst, curve), *_ = self.curves.items()
-        ratio, lost = curve[-1]
-        told = f"lost when {100 * ratio:.3g} % of {worst[:40]} goes, more than anywhere else on average"
-        return [Finding(f"{100 * lost:.3g} points", told)]
+        worst, least = next(iter(self.curves)), list(self.curves)[-1]
+        found = [Finding(clipped(worst, 30), f"is most sensitive: {_end(self.curves[worst])}")]
+        return (
+            [*found, Finding(clipped(least, 30), f"is least: {_end(self.curves[least])}")] if least != worst else found
+        )
+
+    def verified(self) -> bool | None:
+        return None
 
     def sections(self) -> Iterator[Section]:
         yield Section("Sensitivity", self._picture())
@@ -112,7 +117,8 @@ class Sensitivity:
 
     def _provenance(self) -> Html:
         about = {key.capitalize(): name(value, 200) for key, value in self.about.items() if value is not None}
-        told = facts({"Folder": str(self.path), "Command": "secateur sensitivity", **about})
+        command = f"secateur sensitivity{' --recipe recipe.yaml' if self.recipe else ''}"
+        told = facts({"Folder": str(self.path), "Command": element("code", command), **about})
         return joined([told, hidden(self.recipe, "Recipe") if self.recipe else ""])
 
 
@@ -123,6 +129,11 @@ def _curve(points: Any, where: Path) -> Curve:
     return sorted((x, y) for x, y in pairs if x is not None and y is not None and 0 <= x <= 1)
 
 
+def _end(curve: Curve) -> str:
+    share, lost = curve[-1]
+    return f"{100 * lost:.3g} points lost when {100 * share:.3g} % of it goes".replace("-", "−")
+
+
 def _at(curve: Curve, ratio: float) -> str:
     return next((f"{100 * lost:.2f}" for x, lost in curve if x == ratio), NOTHING)
 
@@ -131,5 +142,5 @@ def _points(curve: Curve) -> str:
     return "; ".join(f"{percent(x)}: {100 * lost:.2f}" for x, lost in curve[:20])
 
 
-def _between(parts: list[Html]) -> list[object]:
+def _between(parts: Sequence[Html]) -> Sequence[object]:
     return [piece for part in parts for piece in (part, ", ")][:-1]

@@ -42,7 +42,9 @@ class TrainingLog:
             return None
         epochs = list(read_lines(path))
         if not epochs or any("epoch" not in epoch for epoch in epochs):
-            raise StoreError(f"{path} is no training log: expected an object with `epoch` a line; name a run of Secateur")
+            raise StoreError(
+                f"{path} is no training log: expected an object with `epoch` a line; name a run of Secateur"
+            )
         return cls(path, epochs)
 
     def title(self) -> str:
@@ -63,6 +65,9 @@ class TrainingLog:
         where = "held-out images" if held_out else "training images"
         return [] if accuracy is None else [Finding(percent(accuracy), f"accuracy on {where}, in the end")]
 
+    def verified(self) -> bool | None:
+        return None
+
     def sections(self) -> Iterator[Section]:
         yield Section("Training", curves(self.epochs))
         yield Section("Where it comes from", facts({"Log": str(self.path)}))
@@ -73,7 +78,9 @@ def curves(epochs: Epochs) -> Html:
     told = [epoch for epoch in epochs if number(epoch.get("epoch")) is not None]
     drawn = [
         _picture(told, ("loss", "validation_loss"), "Loss", plain),
-        _picture(told, ("accuracy", "agreement", "validation_accuracy"), "Accuracy", lambda share: f"{100 * share:g} %"),
+        _picture(
+            told, ("accuracy", "agreement", "validation_accuracy"), "Accuracy", lambda share: f"{100 * share:g} %"
+        ),
     ]
     rows = ([_cell(key, epoch.get(key)) for key in SHOWN] for epoch in told)
     numbers = table("Training by epoch", TITLES, rows)
@@ -89,7 +96,7 @@ def _picture(epochs: Epochs, keys: Sequence[str], title: str, shown: Any) -> Htm
     series = [Series(NAMES[key], points) for key in keys for points in [_points(epochs, key)] if points]
     if not series:
         return Html("")
-    across = Scale.over([x for one in series for x, _ in one.points], lambda epoch: f"{epoch:g}", floor=4)
+    across = Scale.over([x for one in series for x, _ in one.points], lambda epoch: f"{epoch:g}", whole=True)
     up = Scale.over([y for one in series for _, y in one.points], shown, floor=0.01)
     says = "; ".join(f"{one.name} from {shown_at(one, 0, shown)} to {shown_at(one, -1, shown)}" for one in series)
     return chart(series, across, up, title=f"{title} by epoch", says=says, axes=("epoch", title))

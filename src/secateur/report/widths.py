@@ -11,7 +11,8 @@ from secateur.spec import Plan, TensorSpec
 from secateur.spec.meetings import module_of
 from secateur.spec.structure import shape_of
 
-MOST_BARS = 120
+MOST_BARS, MANY = 120, 24
+HEAD = ("Layer", "Before", "After", "What stays")
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def bars(widths: Sequence[Width], *, of_last: bool) -> Html:
     elif narrower:
         says.append(joined(["most of all ", name(least.layer, 40), f", from {least.before:,} to {least.after:,}"]))
     rows = ((_named(width.layer), f"{width.before:,}", f"{width.after:,}", _bar(width)) for width in widths[:MOST_BARS])
-    picture = table("Outputs of each layer", ("Layer", "Before", "After", "What stays"), rows, kind="numbers bars")
+    kind = "numbers bars many" if len(widths) > MANY else "numbers bars"
+    picture = table("Outputs of each layer", HEAD, rows, kind=kind)
     left = len(widths) - MOST_BARS
     more = paragraph(f"{left:,} more layers are left out.", kind="aside") if left > 0 else ""
     message = joined([*(part for say in says for part in (say, "; "))][:-1])

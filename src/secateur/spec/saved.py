@@ -36,7 +36,7 @@ class Manifest(Record):
     """Of the saved model's tensors."""
     sha256: Mapping[str, str]
     size_bytes: Mapping[str, int]
-    source: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """How to build the original again (`name` and options); empty when only the caller can. `hf:FILE` with a file of
     the folder means that file."""
     layout: Layout = "secateur"
