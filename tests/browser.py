@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -115,11 +116,13 @@ def browser(profile: Path) -> Iterator[Page]:
     """A browser with an empty profile in this folder, for as long as the block runs."""
     program = chromium()
     assert program is not None
-    to_browser, ours = os.pipe()
-    theirs, from_browser = os.pipe()
+    pipes = [*os.pipe(), *os.pipe()]
+    to_browser, ours, theirs, from_browser = (fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 10) for one in pipes)
+    for one in pipes:
+        os.close(one)  # their copies are above 10, so that none is where Chromium looks for another: 3 and 4
     command = shlex.join([program, *FLAGS, f"--user-data-dir={profile}"])
     process = subprocess.Popen(
-        ["/bin/sh", "-c", f"exec {command} 3<&{to_browser} 4>&{from_browser}"],
+        ["bash", "-c", f"exec {command} 3<&{to_browser} 4>&{from_browser}"],
         pass_fds=(to_browser, from_browser),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
