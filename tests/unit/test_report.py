@@ -29,7 +29,7 @@ from secateur.store import save_folder
 from secateur.store.masks import write_masks
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-VOID = {"br", "img", "meta"}
+VOID = {"img", "meta", "wbr"}
 HEADINGS = ("h1", "h2", "h3", "h4")
 DATA = ("--data", "digits", "--limit", 200)
 

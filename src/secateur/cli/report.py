@@ -18,7 +18,7 @@ class Options(Common):
 
     runs: Annotated[
         list[Path],
-        Argument(help="Folders that other verbs wrote (--out), and training logs (--log FILE.jsonl)."),
+        Argument(metavar="RUNS", help="Folders that other verbs wrote (--out), and training logs (--log FILE.jsonl)."),
     ] = field(default_factory=list)
     out: Annotated[Path, Option("-o", "--out", metavar="FILE.html", help="The page.")] = Path("report.html")
 

@@ -111,8 +111,8 @@ def maps(densities: list[Density]) -> Html:
     rows = ((name(one.name), _sizes(one), f"{one.kept:,}", percent(one.share)) for one in densities)
     numbers = table("Weights that stay", ("Weight", "Shape", "Stay", "Share"), rows)
     pictures = element("div", *(_picture(one) for one in densities[:MOST_PICTURES]), class_="maps")
-    left = len(densities) - MOST_PICTURES
-    more = paragraph(f"{left} smaller weights are in the table alone.", kind="aside") if left > 0 else ""
+    few = len(densities) > MOST_PICTURES
+    more = paragraph(f"Drawn are the {MOST_PICTURES} largest of {len(densities)} weights.", kind="aside") if few else ""
     return figure(joined([pictures, more]), joined(says), numbers)
 
 

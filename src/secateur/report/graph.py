@@ -50,8 +50,8 @@ def drawn(plans: Sequence[Plan]) -> Html:
     lines = _lines(meetings, {module: row for row, module in enumerate(shown)}, sizes)
     cut = [meeting for meeting in meetings if sizes[meeting.axis.name] < meeting.axis.size]
     says = _message(cut, meetings, len(modules))
-    left = len(modules) - len(shown)
-    more = paragraph(f"{left:,} more layers are in the table alone.", kind="aside") if left > 0 else ""
+    few = len(modules) > len(shown)
+    more = paragraph(f"Drawn are the first {len(shown)} of {len(modules):,} layers.", kind="aside") if few else ""
     rows = (_row(meeting, sizes) for meeting in meetings)
     numbers = table("Groups", ("Group", "Kind", "Before", "After", "Made by", "Read by"), rows, kind="numbers words")
     widths = {width.layer: width for width in find_widths(plans)}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from html import escape
 
-VOID = ("br", "img", "meta")
+VOID = ("img", "meta", "wbr")
 """Elements without an end."""
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 """Characters that HTML forbids, that turn the direction of what follows, or that no file can hold."""
@@ -61,5 +61,7 @@ def written(value: object) -> str:
 
 
 def name(value: object, most: int = LONGEST) -> Html:
-    """A name or a value from a record, whatever is in it: not too long, and in a direction of its own."""
-    return element("bdi", clipped(written(value), most))
+    """A name or a value from a record, whatever is in it: not too long, in a direction of its own, and in lines
+    that end behind its dots and slashes."""
+    parts = re.split(r"(?<=[./_])(?=.)", clipped(written(value), most))
+    return element("bdi", Html(element("wbr").join(text(part) for part in parts)))

@@ -24,7 +24,7 @@ def table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]
     listed = list(rows)
     shown = [_row(row) for row in listed[:MOST_ROWS]]
     if len(listed) > MOST_ROWS:
-        more = f"{len(listed) - MOST_ROWS:,} more rows are left out"
+        more = f"the first {MOST_ROWS} of {len(listed):,} rows"
         shown.append(element("tr", element("td", more, colspan=len(head), class_="more")))
     made = element(
         "table",

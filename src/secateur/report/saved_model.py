@@ -28,6 +28,8 @@ DONE = {
     "partition": "Took apart",
     "save": "Saved",
 }
+NEGLIGIBLE = 5e-4
+"""Of any metric; that few zeros, say, are there by chance."""
 TOLD = ("budget", "method", "criterion", "allocator", "recover", "granularity", "data", "epochs", "cell")
 """Options that say in a sentence what was done."""
 
@@ -68,19 +70,22 @@ class SavedModel:
 
     def done(self) -> Html:
         record = self.record
-        start = record.options.get("model") or record.model
         told = [(key, record.options.get(key)) for key in TOLD]
         how = [joined([f"{key} ", name(value, 60)]) for key, value in told if value not in (None, [], "", "auto")]
-        return joined(["From ", name(start, 60), *(part for one in how for part in (", ", one)), "."])
+        start = name(record.options.get("model") or "Python", 60)
+        return joined(["From ", start, *(part for one in how for part in (", ", one)), "."])
 
     def metrics(self) -> Mapping[str, float]:
         return measured(self.record.after)
 
     def findings(self) -> list[Finding]:
-        if self.record.verb == "train" and "accuracy" in self.metrics():
-            return [Finding(percent(self.metrics()["accuracy"]), "accuracy on the test images")]
-        found = findings_of(self.record.before, self.record.after)
-        return [*found, *proof_found(self.record.verification)]
+        before, after = self.record.before, self.record.after
+        if self.record.verb != "train":
+            return [*findings_of(before, after), *proof_found(self.record)]
+        accuracy = self.metrics().get("accuracy")  # what random weights had is no news
+        found = [] if accuracy is None else [Finding(percent(accuracy), "accuracy on the test images")]
+        costs = {key: value for key, value in before.items() if key not in ("accuracy", "loss")}
+        return [*found, *findings_of(costs, after), *proof_found(self.record)]
 
     def verified(self) -> bool | None:
         proof = self.record.verification
@@ -122,7 +127,9 @@ class SavedModel:
         record, manifest = self.record, self.manifest
         told = {
             "Folder": str(self.path),
-            "Command": element("code", f"secateur {record.verb}{' --recipe recipe.yaml' if self.recipe else ''}"),
+            "Command": element("code", f"secateur {clipped(record.verb)} --recipe {RECIPE}")
+            if self.recipe
+            else NOTHING,
             "Network": name(record.model, 200),
             "Built from": name(manifest.source.get("name") or "a factory of the user's own", 200),
             "Seed": name(record.options.get("seed", NOTHING)),
@@ -169,7 +176,7 @@ def outcome(record: RunRecord) -> Html:
     before, after = measured(record.before), measured(record.after)
     cut = next((measured(stage) for stage in record.stages if stage.get("stage") == "cut"), {})
     healed = bool(cut) and len(record.stages) > 1
-    shown = [key for key in METRICS if key != "speedup" and (before.get(key) or after.get(key))]
+    shown = [key for key in METRICS if key != "speedup" and max(before.get(key, 0), after.get(key, 0)) > NEGLIGIBLE]
     titles = ("Metric", "Before", *(("Cut",) if healed else ()), "Healed" if healed else "After", "Change")
     rows: list[list[object]] = []
     for key in shown:
@@ -184,7 +191,10 @@ def outcome(record: RunRecord) -> Html:
     stages = [stage for stage in record.stages if "stage" in stage]
     exactly = _exact(record, stages)
     return joined(
-        [table("Before and after", titles, rows, kind="numbers outcome"), _folded("All numbers, exactly", exactly)]
+        [
+            table("Before and after", titles, rows, kind="numbers outcome staged" if healed else "numbers outcome"),
+            _folded("All numbers, exactly", exactly),
+        ]
     )
 
 
@@ -224,10 +234,11 @@ def proof(verification: Verification) -> Html:
     return joined([paragraph(state, explained), facts(told)])
 
 
-def proof_found(verification: Verification | None) -> list[Finding]:
+def proof_found(record: RunRecord) -> list[Finding]:
     """The verdict's last part."""
+    verification = record.verification
     if verification is None:
-        return []
+        return [Finding("not verified", "no proof was asked for")] if record.verb == "prune" else []
     apart = number(verification.relative_diff)
     told = (
         "no difference from the reference"

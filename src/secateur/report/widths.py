@@ -11,7 +11,7 @@ from secateur.spec import Plan, TensorSpec
 from secateur.spec.meetings import module_of
 from secateur.spec.structure import shape_of
 
-MOST_BARS, MANY = 120, 24
+MOST_BARS, MANY = 160, 24
 HEAD = ("Layer", "Before", "After", "What stays")
 
 
@@ -76,8 +76,8 @@ def bars(widths: Sequence[Width], *, of_last: bool) -> Html:
     rows = ((_named(width.layer), f"{width.before:,}", f"{width.after:,}", _bar(width)) for width in widths[:MOST_BARS])
     kind = "numbers bars many" if len(widths) > MANY else "numbers bars"
     picture = table("Outputs of each layer", HEAD, rows, kind=kind)
-    left = len(widths) - MOST_BARS
-    more = paragraph(f"{left:,} more layers are left out.", kind="aside") if left > 0 else ""
+    few = len(widths) > MOST_BARS
+    more = paragraph(f"Shown are the first {MOST_BARS} of {len(widths):,} layers.", kind="aside") if few else ""
     message = joined([*(part for say in says for part in (say, "; "))][:-1])
     key = "Solid is what stays, hatched what left; each bar is a layer's own width before."
     return figure(joined([picture, more]), joined([message, ". ", key]))
