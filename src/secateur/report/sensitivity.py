@@ -17,8 +17,8 @@ from secateur.spec import StoreError
 from secateur.spec.saved import RECIPE
 
 RESULT, LEVELS = "sensitivity.json", "levels.json"
-NAMED = 6
-"""Curves that stand out; the others are in the background."""
+NAMED, DRAWN = 6, 120
+"""Curves that stand out, and all that are drawn: the others in the background."""
 
 Curve = list[tuple[float, float]]
 
@@ -82,19 +82,19 @@ class Sensitivity:
         loud = list(self.curves)[:NAMED]
         series = [
             Series(name, [(0.0, 0.0), *((x, 100 * y) for x, y in curve)], quiet=name not in loud)
-            for name, curve in self.curves.items()
+            for name, curve in list(self.curves.items())[:DRAWN]
         ]
         across = Scale(0.0, 1.0, lambda share: f"{100 * share:.0f} %")
         up = Scale.over([y for one in series for _, y in one.points], lambda lost: f"{lost:g}", floor=1)
-        others = len(self.curves) - len(loud)
+        others = len(series) - len(loud)
         says = ("The most sensitive first: ", *_between([name(layer, 40) for layer in loud]), ".")
-        aside = f" {others} less sensitive ones are drawn thin." if others else ""
+        aside = f" {others} less sensitive ones of {len(self.curves)} are drawn thin." if others else ""
         picture = chart(
             series,
             across,
             up,
             title="Accuracy lost by the share that goes",
-            says=f"{len(series)} curves; most sensitive: {', '.join(layer[:60] for layer in loud)}",
+            says=f"{len(self.curves)} curves; most sensitive: {', '.join(layer[:60] for layer in loud)}",
             axes=("share of the layer that goes", "points of accuracy lost"),
         )
         return figure(picture, joined([*says, aside]), self._numbers())
