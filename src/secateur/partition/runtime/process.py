@@ -15,6 +15,7 @@ import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch._C._distributed_c10d import FileStore
 
 from secateur.partition.device import END, Device, Sending, find_sendings
 from secateur.partition.folder import read_record, read_shard
@@ -102,7 +103,7 @@ def _run(order: Order) -> None:
 def _meet(order: Order, devices: int) -> None:
     """Until all are there."""
     patience = timedelta(seconds=order.timeout)
-    store = dist.FileStore(str(Path(order.work) / MEETING), devices)
+    store = FileStore(str(Path(order.work) / MEETING), devices)
     store.set_timeout(patience)
     try:
         dist.init_process_group("gloo", store=store, rank=order.device, world_size=devices, timeout=patience)
