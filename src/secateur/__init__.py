@@ -10,6 +10,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from secateur.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from secateur.allocate import allocate
     from secateur.cost import CostModel, measure_latency
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from secateur.structure.schema import base_schema
     from secateur.surgery import masked, shrink, shrink_, verify
     from secateur.surgery.prunable import make_prunable
-
-__version__ = "0.1.0"
 
 _HOME = {
     "CRITERIA": "score",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import random
@@ -320,18 +321,22 @@ def test_what_was_not_measured_is_no_number(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["sensitivity", "search", "apart", "compare", "log.jsonl", "small"])
 def test_damage_is_one_clear_error_or_a_sound_page(runs: Path, tmp_path: Path, kind: str) -> None:
-    names = {"search": "search.jsonl", "apart": "partition.json", "compare": "comparison.json", "small": "run.json"}
+    names = {"search": "search.jsonl", "apart": "partition.json", "compare": "comparison.json", "small": "plan.json"}
     source = runs / kind if kind == "log.jsonl" else runs / kind / names.get(kind, "sensitivity.json")
     target = tmp_path / "run" / source.name
     target.parent.mkdir()
     whole, generator = source.read_bytes(), random.Random(0)
     if kind == "small":
-        for name in ("manifest.json", "plan.json", "recipe.yaml"):
+        for name in ("manifest.json", "run.json", "recipe.yaml"):
             (target.parent / name).write_bytes((source.parent / name).read_bytes())
     for _ in range(60):
         start = generator.randrange(len(whole))
-        middle = generator.choice([b"", b"null", b"[", b"{}", b"1e999", b'"', b"-0", b"[" * 100_000, b"\xff"])
+        middle = generator.choice([b"", b"7", b"null", b"[", b"{}", b"1e999", b'"', b"-0", b"[" * 100_000, b"\xff"])
         target.write_bytes(whole[:start] + middle + whole[start + generator.choice([1, 10, len(middle), 4000]) :])
+        if kind == "small":  # by somebody who mends the manifest, too
+            manifest = json.loads((source.parent / "manifest.json").read_text())
+            manifest["sha256"]["plan.json"] = hashlib.sha256(target.read_bytes()).hexdigest()
+            (target.parent / "manifest.json").write_text(json.dumps(manifest))
         path = target if kind == "log.jsonl" else target.parent
         try:
             page = shown(tmp_path, path)

@@ -39,14 +39,19 @@ def read_run(path: str | Path) -> Run:
 def write_report(runs: Sequence[str | Path], out: str | Path) -> list[Run]:
     """Write the page, whole or not at all; returns what it shows.
 
-    Raises StoreError for a path that is no run, and where something else than a report has the name of the page.
+    Raises StoreError for a path that is no run, for records that contradict themselves, and where something else than a
+    report has the name of the page.
     """
     if not runs:
         raise StoreError("nothing to report; name the folders of some runs")
     out = Path(out)
     _demand_free(out)
     found = [read_run(run) for run in runs]
-    write_whole(out, page(found))
+    try:
+        content = page(found)
+    except (AttributeError, LookupError, ArithmeticError, TypeError, ValueError) as error:
+        raise StoreError(f"the records of {', '.join(map(str, runs))} contradict themselves: {error!r}") from error
+    write_whole(out, content)
     return found
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.resources import files
 
-from secateur import __version__
 from secateur.report.charts import definitions
 from secateur.report.html import Html, clipped, element, joined, name
 from secateur.report.numbers import METRICS, NOTHING
 from secateur.report.parts import listed, paragraph, table
 from secateur.report.run import Finding, Run
+from secateur.version import __version__
 
 DOCTYPE = "<!doctype html>"
 GENERATOR = "secateur report"

@@ -28,8 +28,8 @@ DONE = {
     "partition": "Took apart",
     "save": "Saved",
 }
-NEGLIGIBLE = 5e-4
-"""Of any metric; that few zeros, say, are there by chance."""
+FEW_ZEROS = 5e-4
+"""Of the weights; so many are there by chance."""
 TOLD = ("budget", "method", "criterion", "allocator", "recover", "granularity", "data", "epochs", "cell")
 """Options that say in a sentence what was done."""
 
@@ -88,8 +88,8 @@ class SavedModel:
         return [*found, *findings_of(costs, after), *proof_found(self.record)]
 
     def verified(self) -> bool | None:
-        proof = self.record.verification
-        return None if proof is None else proof.ok
+        found = self.record.verification
+        return None if found is None else found.ok
 
     def sections(self) -> Iterator[Section]:
         yield from self.costs()
@@ -107,8 +107,8 @@ class SavedModel:
     def pictures(self) -> Iterator[Section]:
         """Of the network: widths, masks, structure."""
         counted = since(self.plans)
-        if counted:
-            widths = find_widths(counted)
+        widths = find_widths(counted) if counted else []
+        if widths:
             yield Section("Widths", bars(widths, of_last=len(counted) < len(self.plans)))
         if self.densities:
             yield Section("Where the zeros are", maps(list(self.densities)))
@@ -176,11 +176,11 @@ def outcome(record: RunRecord) -> Html:
     before, after = measured(record.before), measured(record.after)
     cut = next((measured(stage) for stage in record.stages if stage.get("stage") == "cut"), {})
     healed = bool(cut) and len(record.stages) > 1
-    shown = [key for key in METRICS if key != "speedup" and max(before.get(key, 0), after.get(key, 0)) > NEGLIGIBLE]
     titles = ("Metric", "Before", *(("Cut",) if healed else ()), "Healed" if healed else "After", "Change")
     rows: list[list[object]] = []
-    for key in shown:
-        metric = METRICS[key]
+    for key, metric in METRICS.items():
+        if not _is_shown(key, before, after):
+            continue
         middle = [cut.get(key)] if healed else []
         values = [
             metric.shown(value) if value is not None else NOTHING
@@ -196,6 +196,13 @@ def outcome(record: RunRecord) -> Html:
             _folded("All numbers, exactly", exactly),
         ]
     )
+
+
+def _is_shown(key: str, before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    """The speed-up stands beside the time, as its change."""
+    if key == "sparsity":
+        return max(before.get(key, 0.0), after.get(key, 0.0)) > FEW_ZEROS
+    return key != "speedup" and (key in before or key in after)
 
 
 def _change(key: str, before: Mapping[str, float], after: Mapping[str, Any]) -> str:

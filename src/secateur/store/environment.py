@@ -6,9 +6,9 @@ import platform
 
 import torch
 
-import secateur
+from secateur.version import __version__
 
 
 def environment() -> dict[str, str]:
     """The versions that a run record keeps."""
-    return {"secateur": secateur.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"secateur": __version__, "torch": torch.__version__, "python": platform.python_version()}
