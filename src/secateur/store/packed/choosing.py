@@ -1,0 +1,71 @@
+"""The smallest of the encodings, by the bytes that they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from secateur.store.packed.encodings import ENCODINGS, Encoded
+from secateur.store.packed.encodings.block import well_filled
+from secateur.store.packed.found import Array
+from secateur.store.packed.streams import LEVEL, Stored, store
+
+FEW_WORDS = 1 << 12
+"""Of so few words everything is tried."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An array, encoded and compressed."""
+
+    encoded: Encoded
+    positions: Stored
+    values: Stored
+
+    @property
+    def size(self) -> int:
+        return self.positions.size + self.values.size
+
+
+def smallest(array: Array, *, encoding: str = "auto", entropy: bool = True, level: int = LEVEL) -> Choice:
+    """The smallest way to store the array; with one named, that one wherever the array can be said so."""
+    names = [encoding] if encoding != "auto" else list(_promising(array, entropy=entropy))
+    choice = _smallest_of(array, names, entropy=entropy, level=level)
+    return choice or smallest(array, entropy=entropy, level=level)
+
+
+def _promising(array: Array, *, entropy: bool) -> Iterator[str]:
+    """Encodings that may be the smallest, by how many words are kept. CSR never is."""
+    share = array.kept / array.words.size if array.words.size else 1.0
+    few = array.words.size <= FEW_WORDS
+    if few or share > 0.97 or (entropy and array.words.itemsize == 1 and share > 0.4):
+        yield "dense"
+    if share < 1:
+        if few or share > 0.01:
+            yield "bitmask"
+        if few or share < 0.25:
+            yield "delta"
+        if few or share < 0.4:
+            yield "gaps"
+        if array.kept:
+            yield "n:m"
+        if well_filled(array):
+            yield "block"
+
+
+def _smallest_of(array: Array, names: list[str], *, entropy: bool, level: int) -> Choice | None:
+    shared: Stored | None = None
+    best: Choice | None = None
+    for name in names:
+        for encoded in ENCODINGS[name].encode(array, entropy=entropy):
+            positions = store(encoded.positions, entropy=entropy)
+            if best is not None and positions.size >= best.size:
+                continue
+            if encoded.values is not array.values:
+                values = store(encoded.values, entropy=entropy, level=level)
+            else:  # compressed once, however many encodings store just the kept words
+                values = shared = shared or store(encoded.values, entropy=entropy, level=level)
+            choice = Choice(encoded, positions, values)
+            if best is None or choice.size < best.size:
+                best = choice
+    return best
