@@ -22,12 +22,14 @@ from secateur.cli import (
     finetune,
     inspect,
     materialise,
+    pack,
     partition,
     prune,
     run_split,
     search,
     sensitivity,
     train,
+    unpack,
     verify,
 )
 from secateur.cli import list as listing
@@ -50,6 +52,8 @@ VERBS = {
     "partition": partition,
     "run-split": run_split,
     "verify": verify,
+    "pack": pack,
+    "unpack": unpack,
     "list": listing,
 }
 

@@ -25,7 +25,7 @@ from secateur.store.packed.words import Words, as_tensor, matrix_shape
 from secateur.store.packed.writing import COMPRESSED, HEADER, MAGIC, VERSION, bits_of
 
 LIMIT_BYTES, LIMIT_FACTOR = 1 << 26, 1000
-"""What a container may ask for in memory: 64 MiB, or a thousand times its own bytes (and its base's) if that is more."""
+"""A container may ask for 64 MiB of memory, or a thousand times its own bytes and its base's if that is more."""
 MANIFEST_FACTOR, MANIFEST_BYTES = 32, 1 << 16
 """A manifest may decompress to so many times its bytes, and so many more."""
 
@@ -93,7 +93,7 @@ class Packed:
         return next(words for number, (_, words) in enumerate(self.members(array)) if number == place)
 
     def members(self, array: ArrayRecord) -> Iterator[tuple[Member, Words]]:
-        """Everything that an array holds. Raises StoreError where its bytes are not those that the manifest tells of."""
+        """Everything that an array holds. Raises StoreError where its bytes are not those of the manifest."""
         try:
             words = self._restored(array)
         except StoreError as error:

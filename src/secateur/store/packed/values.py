@@ -1,7 +1,7 @@
 """Values of fewer bits, for those who ask for them: fp16, bf16, or int8 with a scale for each output channel.
 
-Tensors of floating numbers with two dimensions or more are rounded, all others (biases, norms) stay as they are. What is
-zero stays zero. int8 is symmetric: w is stored as round(w / s), and s is the largest |w| of the channel over 127,
+Tensors of floating numbers with two dimensions or more are rounded, all others (biases, norms) stay as they are. What
+is zero stays zero. int8 is symmetric: w is stored as round(w / s), and s is the largest |w| of the channel over 127,
 rounded up to a bfloat16.
 """
 

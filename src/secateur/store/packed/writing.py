@@ -106,7 +106,8 @@ class Packer:
         waiting: dict[tuple[bool, str], list[Piece]] = {}
         for piece in self.contents.pieces:
             kind = (piece.member.name is not None, piece.member.dtype)
-            if piece.member.size_bytes > SMALL_BYTES[kind[0]] or self._masked(piece) is not None:
+            special = is_rounded(piece.member, self.options.values) or self._masked(piece) is not None
+            if piece.member.size_bytes > SMALL_BYTES[kind[0]] or special:
                 yield [piece]
                 continue
             group = waiting.setdefault(kind, [])

@@ -13,7 +13,7 @@ from secateur.store.packed.words import Words
 
 
 class Bitmask:
-    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:
+    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:  # noqa: ARG002
         yield Encoded("bitmask", array.values, array.bits)
 
     def sizes(self, layout: Layout) -> tuple[int, int]:

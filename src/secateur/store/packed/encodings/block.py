@@ -21,7 +21,7 @@ SAMPLE_ROWS = 64
 
 
 class Block:
-    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:
+    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:  # noqa: ARG002
         sizes = _sizes(array)
         if sizes:
             yield _encoded(array, *min(sizes, key=lambda size: _bits(array, *size)))

@@ -17,7 +17,7 @@ from secateur.store.packed.words import Words, matrix_shape, word_type
 
 
 class Csr:
-    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:
+    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:  # noqa: ARG002
         starts, columns = rows_and_columns(array)
         row_type, column_type = _types(array.matrix[1], array.kept)
         positions = np.concatenate([starts.astype(row_type).view(np.uint8), columns.astype(column_type).view(np.uint8)])

@@ -11,11 +11,11 @@ from secateur.store.packed.words import Words
 
 
 class Dense:
-    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:
+    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:  # noqa: ARG002
         yield Encoded("dense", array.words)
 
     def sizes(self, layout: Layout) -> tuple[int, int]:
         return 0, layout.words
 
-    def decode(self, layout: Layout, positions: Bytes, values: Words) -> Words:
+    def decode(self, layout: Layout, positions: Bytes, values: Words) -> Words:  # noqa: ARG002
         return values

@@ -56,7 +56,7 @@ class Encoding(Protocol):
         ...
 
     def sizes(self, layout: Layout) -> tuple[int, int]:
-        """Bytes of the positions, and how many words are stored. Raises StoreError for parameters that make no sense."""
+        """Bytes of the positions, and how many words are stored. Raises StoreError for senseless parameters."""
         ...
 
     def decode(self, layout: Layout, positions: Bytes, values: Words) -> Words:

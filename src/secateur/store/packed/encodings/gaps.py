@@ -20,7 +20,7 @@ MOST_BITS = 48
 
 
 class Gaps:
-    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:
+    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:  # noqa: ARG002
         gaps = array.gaps
         width = min(_plausible(gaps), key=lambda width: int((gaps >> width).sum()) + width * len(gaps))
         ends = np.cumsum((gaps >> width) + 1) - 1

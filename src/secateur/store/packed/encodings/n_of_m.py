@@ -26,7 +26,7 @@ SAMPLE_GROUPS = 256
 
 
 class NOfM:
-    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:
+    def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:  # noqa: ARG002
         for m in TRIED_M:
             for inner in sorted({1, array.inner}):
                 across = array.shape[-1] if inner == 1 and len(array.shape) else array.words.size // inner
