@@ -102,11 +102,13 @@ def _text(record: dict[str, Any]) -> str:
     return f"{table(rows)}\n{record['out']}: {size:,} of {dense:,} bytes, {dense / size:.1f} times smaller, {kind}"
 
 
-_REFERENCES = {None: "", "base": "of base", "zeros": "of zeros"}
+_REFERENCES = {None: "", "base": "as the base", "zeros": "as the zeros"}
 
 
 def _encoding(row: dict[str, Any]) -> str:
     parameters = row["parameters"]
+    if row["reference"] is not None and not row["density"]:
+        return "same"
     if row["encoding"] == "n:m":
         return f"{parameters['n']}:{parameters['m']}"
     if row["encoding"] == "block":

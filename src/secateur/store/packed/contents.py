@@ -130,5 +130,5 @@ def hash_of(tensors: Tensors) -> str:
     for key in sorted(described):
         dtype, shape = described[key]
         digest.update(f"{key} {dtype} {','.join(map(str, shape))}\n".encode())
-        digest.update(np.ascontiguousarray(tensors.words(key)).view(np.uint8))
+        digest.update(np.ascontiguousarray(tensors.words(key)).view(np.uint8).data)
     return digest.hexdigest()

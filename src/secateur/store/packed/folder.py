@@ -49,7 +49,7 @@ def _restored_hashes(contents: Contents, packer: Packer) -> tuple[FileRecord, ..
     """The files with the hashes of what unpacking will restore."""
     digests = [hashlib.sha256() for _ in contents.files]
     for piece in contents.pieces:
-        digests[piece.member.file].update(packer.final_words(piece))
+        digests[piece.member.file].update(packer.final_words(piece).data)
     return tuple(
         file
         if (found := digest.hexdigest()) == file.sha256
@@ -88,7 +88,7 @@ def _restore(packed: Packed, folder: Path) -> None:
         for array in packed.manifest.arrays:
             for member, words in packed.members(array):
                 opened_files[member.file].seek(member.at)
-                opened_files[member.file].write(words)
+                opened_files[member.file].write(words.data)
     for file in files:
         with (folder / file.name).open("rb") as found:
             digest = hashlib.file_digest(found, "sha256").hexdigest()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from secateur.spec import StoreError
+from secateur.spec.errors import nearest
 from secateur.store.packed.contents import Described, Tensors, hash_of
 from secateur.store.packed.encodings import ENCODINGS
 from secateur.store.packed.encodings.csr import rows_and_columns
@@ -105,8 +106,6 @@ class Packed:
 
     def _found(self, name: str) -> tuple[ArrayRecord, int]:
         if name not in self._places:
-            from secateur.spec import nearest
-
             raise StoreError(f"{self.path} holds no tensor {name!r}; the nearest are {nearest(name, list(self.names))}")
         return self._places[name]
 

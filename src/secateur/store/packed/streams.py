@@ -37,7 +37,7 @@ class Stored:
 
 def store(words: Words, *, entropy: bool = True, level: int = LEVEL) -> Stored:
     """The smallest of what is offered."""
-    raw = Stored("raw", memoryview(words.view(np.uint8)))
+    raw = Stored("raw", words.view(np.uint8).data)
     if not entropy or not words.size:
         return raw
     if words.itemsize == 1:
@@ -53,7 +53,7 @@ def store(words: Words, *, entropy: bool = True, level: int = LEVEL) -> Stored:
 
 
 def _whole(words: Words, level: int) -> bytes:
-    return zstandard.ZstdCompressor(level=level).compress(words.view(np.uint8))
+    return zstandard.ZstdCompressor(level=level).compress(words.view(np.uint8).data)
 
 
 def _planes(words: Words, level: int) -> bytes:
@@ -62,7 +62,7 @@ def _planes(words: Words, level: int) -> bytes:
     made = zstandard.ZstdCompressor(level=level).compressobj(size=planes.nbytes)
     parts: list[bytes] = []
     for plane in planes:
-        parts += [made.compress(plane), made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
+        parts += [made.compress(plane.data), made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
     return b"".join([*parts, made.flush()])
 
 

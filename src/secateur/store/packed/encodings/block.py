@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ TRIED = ((1, 4), (1, 8), (1, 16), (4, 1), (8, 1), (16, 1), (4, 4), (8, 8), (16, 
 LEAST_FILLED = 0.9
 """Share of kept words in the blocks that are stored; with fewer a bitmask is smaller."""
 SAMPLE_ROWS = 64
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 class Block:
@@ -57,7 +60,7 @@ def _sizes(array: Array) -> list[tuple[int, int]]:
     return sorted(fitting or [(1, columns)])
 
 
-def _blocks(flat: npt.NDArray[np.generic], columns: int, height: int, width: int) -> npt.NDArray[np.generic]:
+def _blocks(flat: npt.NDArray[Kind], columns: int, height: int, width: int) -> npt.NDArray[Kind]:
     """(blocks, words of a block), row by row."""
     grid = flat.reshape(-1, height, columns // width, width)
     return np.ascontiguousarray(grid.swapaxes(1, 2)).reshape(-1, height * width)
@@ -70,7 +73,7 @@ def _bits(array: Array, height: int, width: int) -> int:
 
 def _encoded(array: Array, height: int, width: int) -> Encoded:
     columns = array.matrix[1]
-    kept = _blocks(array.mask, columns, height, width).any(1)
+    kept = np.asarray(_blocks(array.mask, columns, height, width).any(axis=1))
     values = _blocks(array.words, columns, height, width)[kept].reshape(-1)
     parameters = {"rows": height, "columns": width, "blocks": int(kept.sum())}
     return Encoded("block", values, pack_bools(kept), parameters)

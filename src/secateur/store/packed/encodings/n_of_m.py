@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import combinations
 from math import comb
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ from secateur.store.packed.words import Words
 LARGEST_M = 8
 TRIED_M = (4, 8)
 SAMPLE_GROUPS = 256
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 class NOfM:
@@ -56,7 +59,7 @@ class NOfM:
         return np.ascontiguousarray(arranged.reshape(-1, inner, m).swapaxes(1, 2)).reshape(-1)
 
 
-def _grouped(flat: npt.NDArray[np.generic], m: int, inner: int) -> npt.NDArray[np.generic]:
+def _grouped(flat: npt.NDArray[Kind], m: int, inner: int) -> npt.NDArray[Kind]:
     """(groups, m): neighbours side by side."""
     return np.ascontiguousarray(flat.reshape(-1, m, inner).swapaxes(1, 2)).reshape(-1, m)
 
