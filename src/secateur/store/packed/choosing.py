@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from secateur.store.packed.encodings import ENCODINGS, Encoded
 from secateur.store.packed.encodings.block import well_filled
+from secateur.store.packed.encodings.n_of_m import nearly_full
 from secateur.store.packed.found import Array
 from secateur.store.packed.streams import LEVEL, Stored, store
 
@@ -47,7 +48,7 @@ def _promising(array: Array, *, entropy: bool) -> Iterator[str]:
             yield "delta"
         if few or share < 0.4:
             yield "gaps"
-        if array.kept:
+        if nearly_full(array):
             yield "n:m"
         if well_filled(array):
             yield "block"

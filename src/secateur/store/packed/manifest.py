@@ -231,7 +231,7 @@ def _demand_sound_array(array: ArrayRecord, files: int) -> None:
         raise StoreError("members of different widths")
     if len(array.members) > 1 and array.value_type is not None:
         raise StoreError("rounded values of several tensors in one array")
-    first, *_ = array.members
+    first = next(iter(array.members))
     if array.value_type is not None and (first.dtype not in FLOATING or len(first.shape) < 2 or not first.elements):
         raise StoreError(f"{first.dtype} of {len(first.shape)} dimensions with values rounded to {array.value_type}")
     if array.kept > array.words:

@@ -80,7 +80,11 @@ class Packed:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)  # once, about its being new
             return torch.sparse_csr_tensor(
-                torch.from_numpy(starts), torch.from_numpy(columns), values, matrix_shape(member.shape)
+                torch.from_numpy(starts),
+                torch.from_numpy(columns),
+                values,
+                matrix_shape(member.shape),
+                check_invariants=True,
             )
 
     def described(self) -> Described:

@@ -19,7 +19,7 @@ from secateur.store.packed.words import Words, word_type
 Codec = Literal["raw", "zstd", "planes"]
 LEVEL, TEXT_LEVEL = 3, 19
 """Of zstandard. Tensors have no repetitions that a higher level would find; texts have."""
-SAMPLE_WORDS = 1 << 13
+SAMPLE_WORDS = 1 << 15
 """Which order of bytes is tried is decided on so many words."""
 
 

@@ -24,20 +24,18 @@ from secateur.store.packed.words import Words
 LARGEST_M = 8
 TRIED_M = (4, 8)
 SAMPLE_GROUPS = 256
+LEAST_FILLED = 0.9
+"""Kept words over those that are stored; with fewer a bitmask is smaller."""
 
 Kind = TypeVar("Kind", bound=np.generic)
 
 
 class NOfM:
     def encode(self, array: Array, *, entropy: bool) -> Iterator[Encoded]:  # noqa: ARG002
-        for m in TRIED_M:
-            for inner in sorted({1, array.inner}):
-                across = array.shape[-1] if inner == 1 and len(array.shape) else array.words.size // inner
-                along = array.shape[1] if len(array.shape) > 1 and inner == array.inner else across
-                if array.words.size and along % m == 0:
-                    n = _most_kept(array.mask, m, inner)
-                    if n < m:
-                        yield _encoded(array, n, m, inner)
+        for m, inner in _groupings(array):
+            n = _most_kept(array.mask, m, inner)
+            if n < m:
+                yield _encoded(array, max(n, 1), m, inner)
 
     def sizes(self, layout: Layout) -> tuple[int, int]:
         m = layout.parameter("m", 2, LARGEST_M)
@@ -64,15 +62,28 @@ def _grouped(flat: npt.NDArray[Kind], m: int, inner: int) -> npt.NDArray[Kind]:
     return np.ascontiguousarray(flat.reshape(-1, m, inner).swapaxes(1, 2)).reshape(-1, m)
 
 
+def _groupings(array: Array) -> list[tuple[int, int]]:
+    """M, and the step from one member of a group to the next: along the last dimension, or the second one."""
+    lengths = {1: array.shape[-1]} if array.words.size and len(array.shape) else {}
+    if len(array.shape) > 1:
+        lengths[array.inner] = array.shape[1]
+    return [(m, inner) for inner, length in lengths.items() for m in TRIED_M if array.words.size and length % m == 0]
+
+
 def _most_kept(mask: npt.NDArray[np.bool_], m: int, inner: int) -> int:
-    """The most that any group keeps; looks at all only where the first ones leave hope."""
-    few = mask[: SAMPLE_GROUPS * m * inner]
-    most = int(_grouped(few, m, inner).sum(1).max())
-    return max(most, int(_grouped(mask, m, inner).sum(1, dtype=np.uint8).max())) if most < m else m
+    """The most that any group keeps."""
+    return int(_grouped(mask, m, inner).sum(1, dtype=np.uint8).max())
+
+
+def nearly_full(array: Array) -> bool:
+    """Whether N:M is worth an attempt: no group keeps many more than the mean, by the first ones."""
+    share = array.kept / max(array.words.size, 1)
+    few = {(m, inner): array.mask[: SAMPLE_GROUPS * m * inner] for m, inner in _groupings(array)}
+    most = {grouping: _most_kept(mask, *grouping) for grouping, mask in few.items()}
+    return any(n < m and share >= LEAST_FILLED * n / m for (m, _), n in most.items())
 
 
 def _encoded(array: Array, n: int, m: int, inner: int) -> Encoded:
-    n = max(n, 1)
     patterns = np.packbits(_grouped(array.mask, m, inner), axis=1, bitorder="little").ravel()
     ranks = _covers(n, m)[patterns]
     chosen = _as_mask(_subsets(n, m)[ranks], m)
