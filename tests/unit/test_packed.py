@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import runpy
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -385,3 +386,21 @@ def test_bad_requests_are_refused(
     monkeypatch.chdir(tmp_path)
     found = secateur(*(saved if argument == "SAVED" else argument for argument in arguments))
     assert (found.code, expected in found.err) == (2, True), found.err
+
+
+# The page about the format
+
+
+@pytest.mark.parametrize("encoding", ["bitmask", "gaps"])
+@pytest.mark.parametrize("density", [0.01, 0.4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])
+def test_a_reader_written_from_the_page_reads_the_container(
+    encoding: str, density: float, dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    reader = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "reading_containers.py"))["read"]
+    tensor = (sparse((200, 300), density) * 20).to(dtype)
+    for entropy in (True, False):
+        pack({"w": tensor}, tmp_path / "w.sct", PackOptions(encoding, entropy=entropy))
+        ((name, found),) = reader(tmp_path / "w.sct")
+        assert (name, same(torch.from_numpy(found), tensor)) == ("w", True)
