@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
+NARROW = 25
+"""Numbers of so many bits lie within four bytes, wherever they begin."""
 NO_BYTES: Bytes = np.empty(0, np.uint8)
 
 
@@ -21,21 +23,35 @@ def unpack_bools(packed: Bytes, count: int) -> npt.NDArray[np.bool_]:
 
 
 def pack_numbers(numbers_N: npt.NDArray[np.integer], width: int) -> Bytes:
-    """Numbers below 2**width, one after the other."""
-    if not width:
-        return NO_BYTES
-    octets = numbers_N.astype("<u8").view(np.uint8).reshape(-1, 8)
-    return pack_bools(np.unpackbits(octets, axis=1, count=width, bitorder="little").ravel().view(np.bool_))
+    """Numbers below 2**width, at most 48 bits, one after the other.
+
+    Eight numbers fill `width` bytes, and the number at each of these eight places always lies alike.
+    """
+    count = len(numbers_N)
+    padded_G8 = np.zeros((-(-count // 8), 8), np.uint64)
+    padded_G8.reshape(-1)[:count] = numbers_N
+    packed = np.zeros((len(padded_G8), width), np.uint8)
+    for place in range(8):
+        first, shift = divmod(place * width, 8)
+        shifted = padded_G8[:, place] << np.uint64(shift)
+        for byte in range(first, bytes_for(place * width + width)):
+            packed[:, byte] |= (shifted >> np.uint64(8 * (byte - first))).astype(np.uint8)
+    return packed.reshape(-1)[: bytes_for(count * width)]
 
 
 def unpack_numbers(packed: Bytes, count: int, width: int) -> Integers:
-    """The first `count` numbers of `width` bits, below 64."""
-    if not width:
-        return np.zeros(count, np.int64)
-    flags = np.unpackbits(packed, count=count * width, bitorder="little").reshape(count, width)
-    octets = np.zeros((count, 8), np.uint8)
-    octets[:, : -(-width // 8)] = np.packbits(flags, axis=1, bitorder="little")
-    return octets.view("<i8").ravel().astype(np.int64, copy=False)
+    """The first `count` numbers of `width` bits, at most 48."""
+    octets = np.zeros((-(-count // 8), width), np.uint8)
+    octets.reshape(-1)[: len(packed)] = packed[: octets.size]
+    numbers_G8 = np.empty((len(octets), 8), np.int64)
+    mask = (1 << width) - 1
+    for place in range(8):
+        first, shift = divmod(place * width, 8)
+        number = np.zeros(len(octets), np.uint32 if width <= NARROW else np.uint64)
+        for byte in range(first, bytes_for(place * width + width)):
+            number |= octets[:, byte].astype(number.dtype) << (8 * (byte - first))
+        numbers_G8[:, place] = (number >> shift) & mask
+    return numbers_G8.reshape(-1)[:count]
 
 
 def bytes_for(bits: int) -> int:

@@ -11,8 +11,10 @@ from secateur.store.packed.encodings.n_of_m import nearly_full
 from secateur.store.packed.found import Array
 from secateur.store.packed.streams import LEVEL, Stored, store
 
-FEW_WORDS = 1 << 12
-"""Of so few words everything is tried."""
+FEW_WORDS, MANY_WORDS = 1 << 12, 1 << 20
+"""Of so few words everything is tried; of so many a sample tells what is."""
+MARGIN = 0.005
+"""By how much the winner on the sample may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +32,40 @@ class Choice:
 
 def smallest(array: Array, *, encoding: str = "auto", entropy: bool = True, level: int = LEVEL) -> Choice:
     """The smallest way to store the array; with one named, that one wherever the array can be said so."""
-    names = [encoding] if encoding != "auto" else list(_promising(array, entropy=entropy))
+    names = [encoding] if encoding != "auto" else _promising(array, entropy=entropy, level=level)
     choice = _smallest_of(array, names, entropy=entropy, level=level)
     return choice or smallest(array, entropy=entropy, level=level)
 
 
-def _promising(array: Array, *, entropy: bool) -> Iterator[str]:
-    """Encodings that may be the smallest, by how many words are kept. CSR never is."""
+def _promising(array: Array, *, entropy: bool, level: int) -> list[str]:
+    """Encodings that may be the smallest: of those that say single words the best on a sample, and those that say
+    groups where there are any. CSR never is."""
+    names = list(_by_share(array, entropy=entropy))
+    if len(names) > 1 and array.words.size >= MANY_WORDS:
+        sizes = {name: _size_on(array.sample, name, entropy=entropy, level=level) for name in names}
+        names = [name for name in names if sizes[name] <= (1 + MARGIN) * min(sizes.values())]
+    if 0 < array.kept < array.words.size:
+        names += ["n:m"] * nearly_full(array) + ["block"] * well_filled(array)
+    return names
+
+
+def _by_share(array: Array, *, entropy: bool) -> Iterator[str]:
     share = array.kept / array.words.size if array.words.size else 1.0
     few = array.words.size <= FEW_WORDS
     if few or share > 0.97 or (entropy and array.words.itemsize == 1 and share > 0.4):
         yield "dense"
     if share < 1:
-        if few or share > 0.01:
+        if few or share > 0.02:
             yield "bitmask"
         if few or share < 0.25:
             yield "delta"
         if few or share < 0.4:
             yield "gaps"
-        if nearly_full(array):
-            yield "n:m"
-        if well_filled(array):
-            yield "block"
+
+
+def _size_on(sample: Array, name: str, *, entropy: bool, level: int) -> int:
+    choice = _smallest_of(sample, [name], entropy=entropy, level=level)
+    return 0 if choice is None else choice.size
 
 
 def _smallest_of(array: Array, names: list[str], *, entropy: bool, level: int) -> Choice | None:

@@ -14,6 +14,9 @@ from secateur.store.packed.bits import Bytes, Integers, pack_bools
 from secateur.store.packed.words import Words, matrix_shape
 
 
+PIECES, PIECE_WORDS = 4, 1 << 16
+
+
 @dataclass(frozen=True)
 class Array:
     """Words in row-major order, and the shape that they have."""
@@ -52,6 +55,13 @@ class Array:
     def values(self) -> Words:
         """The kept words."""
         return self.words if self.kept == self.words.size else self.words[self.index]
+
+    @cached_property
+    def sample(self) -> Array:
+        """Some pieces, spread over the array."""
+        starts = np.linspace(0, self.words.size - PIECE_WORDS, PIECES).astype(int) // 8 * 8
+        pieces = np.concatenate([self.words[start : start + PIECE_WORDS] for start in starts])
+        return Array(pieces, (pieces.size,))
 
     @property
     def matrix(self) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -161,7 +162,7 @@ class Manifest(Record):
 
     def to_text(self) -> str:
         """As JSON without what is at its default, but for the version."""
-        text = TypeAdapter(Manifest).dump_python(self, mode="json", exclude_defaults=True)
+        text = _adapter().dump_python(self, mode="json", exclude_defaults=True)
         return json.dumps({**text, "schema_version": self.schema_version}, separators=(",", ":"))
 
     def key(self, member: Member) -> str | None:
@@ -178,6 +179,11 @@ class Manifest(Record):
     def expanded_bytes(self) -> int:
         """Bytes that reading everything asks for: of the files, and of the streams before compression."""
         return sum(array.size_bytes + sum(array.stream_sizes) for array in self.arrays)
+
+
+@cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
 
 
 def demand_sound(manifest: Manifest, start: int, end: int) -> None:

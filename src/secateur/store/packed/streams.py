@@ -17,8 +17,8 @@ from secateur.store.packed.bits import Bytes
 from secateur.store.packed.words import Words, word_type
 
 Codec = Literal["raw", "zstd", "planes"]
-LEVEL, TEXT_LEVEL = 3, 19
-"""Of zstandard. Tensors have no repetitions that a higher level would find; texts have."""
+LEVEL, TEXT_LEVEL, PLANE_LEVEL = 3, 19, 1
+"""Of zstandard. Tensors have no repetitions that a higher level would find, their planes least of all; texts have."""
 SAMPLE_WORDS = 1 << 15
 """Which order of bytes is tried is decided on so many words."""
 
@@ -43,12 +43,12 @@ def store(words: Words, *, entropy: bool = True, level: int = LEVEL) -> Stored:
     if words.itemsize == 1:
         made = [Stored("zstd", _whole(words, level))]
     elif words.size <= SAMPLE_WORDS:
-        made = [Stored("planes", _planes(words, level)), Stored("zstd", _whole(words, level))]
+        made = [Stored("planes", _planes(words)), Stored("zstd", _whole(words, level))]
     else:
         start = (words.size - SAMPLE_WORDS) // 2
         sample = words[start : start + SAMPLE_WORDS]
-        apart = len(_planes(sample, level)) <= len(_whole(sample, level))
-        made = [Stored("planes", _planes(words, level)) if apart else Stored("zstd", _whole(words, level))]
+        apart = len(_planes(sample)) <= len(_whole(sample, level))
+        made = [Stored("planes", _planes(words)) if apart else Stored("zstd", _whole(words, level))]
     return min(raw, *made, key=lambda stored: stored.size)
 
 
@@ -56,10 +56,10 @@ def _whole(words: Words, level: int) -> bytes:
     return zstandard.ZstdCompressor(level=level).compress(words.view(np.uint8).data)
 
 
-def _planes(words: Words, level: int) -> bytes:
+def _planes(words: Words) -> bytes:
     """One frame; each plane starts a block, with a table of its own."""
     planes = np.ascontiguousarray(words.view(np.uint8).reshape(-1, words.itemsize).T)
-    made = zstandard.ZstdCompressor(level=level).compressobj(size=planes.nbytes)
+    made = zstandard.ZstdCompressor(level=PLANE_LEVEL).compressobj(size=planes.nbytes)
     parts: list[bytes] = []
     for plane in planes:
         parts += [made.compress(plane.data), made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]

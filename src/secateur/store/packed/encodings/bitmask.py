@@ -6,10 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from secateur.spec import StoreError
 from secateur.store.packed.bits import Bytes, bytes_for, unpack_bools
-from secateur.store.packed.encodings.encoding import Encoded, Layout, scatter
+from secateur.store.packed.encodings.encoding import Encoded, Layout
 from secateur.store.packed.found import Array
 from secateur.store.packed.words import Words
+
+
+CHUNK = 1 << 16
+"""Words whose places fit a processor's cache."""
 
 
 class Bitmask:
@@ -20,4 +25,14 @@ class Bitmask:
         return bytes_for(layout.words), layout.kept
 
     def decode(self, layout: Layout, positions: Bytes, values: Words) -> Words:
-        return scatter(layout, np.flatnonzero(unpack_bools(positions, layout.words)), values)
+        mask = unpack_bools(positions, layout.words)
+        words, place = np.zeros(layout.words, values.dtype), 0
+        for start in range(0, layout.words, CHUNK):
+            index = np.flatnonzero(mask[start : start + CHUNK])
+            if place + len(index) > layout.kept:
+                break
+            words[start : start + CHUNK][index] = values[place : place + len(index)]
+            place += len(index)
+        if place != layout.kept:
+            raise StoreError(f"another number of bits is set than {layout.kept}")
+        return words

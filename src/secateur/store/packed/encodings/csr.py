@@ -37,7 +37,10 @@ class Csr:
         counts = np.diff(starts)
         if starts[0] != 0 or starts[-1] != layout.kept or bool((counts < 0).any()) or bool((columns >= width).any()):
             raise StoreError(f"rows or columns lie outside of a matrix of {rows} x {width}")
-        return scatter(layout, np.repeat(np.arange(rows) * width, counts) + columns, values)
+        index = np.repeat(np.arange(rows) * width, counts) + columns
+        if bool((index[1:] <= index[:-1]).any()):
+            raise StoreError("columns do not ascend within a row")
+        return scatter(layout, index, values)
 
 
 def rows_and_columns(array: Array) -> tuple[Integers, Integers]:

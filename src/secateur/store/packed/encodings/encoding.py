@@ -65,11 +65,11 @@ class Encoding(Protocol):
 
 
 def scatter(layout: Layout, index: Integers, values: Words) -> Words:
-    """The values at these places, zeros elsewhere. Raises StoreError unless the places ascend within the array."""
+    """The values at these places, which ascend from 0 on; zeros elsewhere. Raises StoreError for places outside."""
     if len(index) != len(values):
         raise StoreError(f"positions of {len(index)} values, expected {len(values)}")
-    if len(index) and (index[0] < 0 or index[-1] >= layout.words or bool((index[1:] <= index[:-1]).any())):
-        raise StoreError(f"positions do not ascend from 0 to {layout.words - 1}")
+    if len(index) and index[-1] >= layout.words:
+        raise StoreError(f"position {index[-1]} of an array of {layout.words} words")
     words = np.zeros(layout.words, values.dtype)
     words[index] = values
     return words

@@ -39,8 +39,8 @@ class Gaps:
     def decode(self, layout: Layout, positions: Bytes, values: Words) -> Words:
         width, unary = layout.parameters["bits"], layout.parameters["unary_bytes"]
         ends = np.flatnonzero(np.unpackbits(positions[:unary], bitorder="little").view(np.bool_))
-        if len(ends) != layout.kept:
-            raise StoreError(f"{len(ends)} gaps, expected {layout.kept}")
+        if len(ends) != layout.kept or (len(ends) and ends[-1] > layout.kept + (layout.words >> width)):
+            raise StoreError(f"{len(ends)} gaps that are too many or too long, expected {layout.kept}")
         quotients = np.diff(ends, prepend=-1) - 1
         gaps = (quotients << width) | unpack_numbers(positions[unary:], layout.kept, width)
         return scatter(layout, np.cumsum(gaps + 1) - 1, values)
