@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
-NARROW = 25
-"""Numbers of so many bits lie within four bytes, wherever they begin."""
+SHORT, NARROW = 9, 25
+"""Numbers of so many bits lie within two and within four bytes, wherever they begin."""
 NO_BYTES: Bytes = np.empty(0, np.uint8)
 
 
@@ -39,18 +39,18 @@ def pack_numbers(numbers_N: npt.NDArray[np.integer], width: int) -> Bytes:
     return packed.reshape(-1)[: bytes_for(count * width)]
 
 
-def unpack_numbers(packed: Bytes, count: int, width: int) -> Integers:
+def unpack_numbers(packed: Bytes, count: int, width: int) -> npt.NDArray[np.unsignedinteger]:
     """The first `count` numbers of `width` bits, at most 48."""
     octets = np.zeros((-(-count // 8), width), np.uint8)
     octets.reshape(-1)[: len(packed)] = packed[: octets.size]
-    numbers_G8 = np.empty((len(octets), 8), np.int64)
-    mask = (1 << width) - 1
+    kind = np.uint16 if width <= SHORT else np.uint32 if width <= NARROW else np.uint64
+    numbers_G8 = np.empty((len(octets), 8), kind)
     for place in range(8):
         first, shift = divmod(place * width, 8)
-        number = np.zeros(len(octets), np.uint32 if width <= NARROW else np.uint64)
+        number = np.zeros(len(octets), kind)
         for byte in range(first, bytes_for(place * width + width)):
-            number |= octets[:, byte].astype(number.dtype) << (8 * (byte - first))
-        numbers_G8[:, place] = (number >> shift) & mask
+            number |= octets[:, byte].astype(kind) << (8 * (byte - first))
+        numbers_G8[:, place] = (number >> shift) & ((1 << width) - 1)
     return numbers_G8.reshape(-1)[:count]
 
 

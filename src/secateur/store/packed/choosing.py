@@ -13,7 +13,7 @@ from secateur.store.packed.streams import LEVEL, Stored, store
 
 FEW_WORDS, MANY_WORDS = 1 << 12, 1 << 20
 """Of so few words everything is tried; of so many a sample tells what is."""
-MARGIN = 0.005
+MARGIN = 0.001
 """By how much the winner on the sample may be wrong."""
 
 

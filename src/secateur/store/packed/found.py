@@ -54,7 +54,7 @@ class Array:
     @cached_property
     def values(self) -> Words:
         """The kept words."""
-        return self.words if self.kept == self.words.size else self.words[self.index]
+        return self.words if self.kept == self.words.size else self.words.compress(self.mask)
 
     @cached_property
     def sample(self) -> Array:

@@ -23,7 +23,7 @@ from secateur.store.packed.contents import Contents, Piece, Tensors, hash_of
 from secateur.store.packed.encodings import ENCODINGS, Layout
 from secateur.store.packed.found import Array
 from secateur.store.packed.manifest import NOTHING, ArrayRecord, Manifest, Reference, Stream, ValueType
-from secateur.store.packed.streams import LEVEL, TEXT_LEVEL, Stored, restore, store
+from secateur.store.packed.streams import LEVEL, TEXT_LEVEL, Stored, store
 from secateur.store.packed.values import NO_SCALES, is_rounded, restored, rounded
 from secateur.store.packed.words import Words
 
@@ -221,10 +221,7 @@ def bits_of(words: Words) -> Bytes:
 
 def _demand_same(choice: Choice, array: Array) -> None:
     encoded = choice.encoded
-    encoding = ENCODINGS[encoded.encoding]
     layout = Layout(array.shape, array.words.size, array.kept, encoded.parameters)
-    position_bytes, count = encoding.sizes(layout)
-    positions = restore(choice.positions.codec, choice.positions.content, position_bytes, 1)
-    values = restore(choice.values.codec, choice.values.content, count, array.words.itemsize)
-    if not np.array_equal(encoding.decode(layout, positions, values), array.words):
+    found = ENCODINGS[encoded.encoding].decode(layout, encoded.positions, encoded.values)
+    if not np.array_equal(found, array.words):
         raise StoreError(f"encoding {encoded.encoding} does not give its words back; this is a bug in Secateur")

@@ -13,6 +13,7 @@ from secateur.store.packed.found import Array
 from secateur.store.packed.words import Words
 
 
+NEARLY_ALL = 0.85
 CHUNK = 1 << 16
 """Words whose places fit a processor's cache."""
 
@@ -27,6 +28,9 @@ class Bitmask:
     def decode(self, layout: Layout, positions: Bytes, values: Words) -> Words:
         mask = unpack_bools(positions, layout.words)
         words, place = np.zeros(layout.words, values.dtype), 0
+        if layout.kept > NEARLY_ALL * layout.words and np.count_nonzero(mask) == layout.kept:
+            words[mask] = values  # which is faster where hardly any is left out
+            return words
         for start in range(0, layout.words, CHUNK):
             index = np.flatnonzero(mask[start : start + CHUNK])
             if place + len(index) > layout.kept:

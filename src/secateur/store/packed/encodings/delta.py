@@ -35,7 +35,11 @@ class Delta:
         width, count = layout.parameters["bits"], layout.parameters["codes"]
         codes = positions if width == BYTE else unpack_numbers(positions, count, width)
         keeps = codes != (1 << width) - 1
-        return scatter(layout, (np.cumsum(codes, dtype=np.int64) + np.cumsum(keeps) - 1)[keeps], values)
+        places = codes.astype(np.int64)
+        places += keeps
+        np.cumsum(places, out=places)
+        places -= 1
+        return scatter(layout, places if keeps.all() else places[keeps], values)
 
 
 def _code_count(gaps: Integers, width: int) -> int:

@@ -41,9 +41,11 @@ class Gaps:
         ends = np.flatnonzero(np.unpackbits(positions[:unary], bitorder="little").view(np.bool_))
         if len(ends) != layout.kept or (len(ends) and ends[-1] > layout.kept + (layout.words >> width)):
             raise StoreError(f"{len(ends)} gaps that are too many or too long, expected {layout.kept}")
-        quotients = np.diff(ends, prepend=-1) - 1
-        gaps = (quotients << width) | unpack_numbers(positions[unary:], layout.kept, width)
-        return scatter(layout, np.cumsum(gaps + 1) - 1, values)
+        place = np.arange(layout.kept)
+        index = np.cumsum(unpack_numbers(positions[unary:], layout.kept, width), dtype=np.int64)
+        index += place
+        index += (ends - place) << width  # all quotients so far: the bits before this one that are not ends
+        return scatter(layout, index, values)
 
 
 def _plausible(gaps: Integers) -> range:
