@@ -3,7 +3,7 @@
     python benchmarks/packing.py [--elements 1048576] [--speed-elements 4194304] [--rounds 7] [--lenet FOLDER]
     SECATEUR_DATA=... python benchmarks/packing.py          # with the trained networks, and LeNet-300-100
 
-Sizes: a random matrix, and trained networks (ResNet-20 on CIFAR-10, and a LeNet-300-100 where a folder of one is named),
+Sizes: a random matrix, and trained networks (ResNet-20 on CIFAR-10, and the LeNet-300-100 below), all
 pruned by magnitude to densities from 0.5 % to 100 %, in fp32, fp16 and int8. Against it stand: CSR as scipy has it, with
 the smallest integers that hold its indices; a bitmask and the values; torch.save and safetensors of the dense tensors,
 both through zstandard at level 3 and 19. The bound is H(p) n bits for the positions of each tensor of density p, and the

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import log2
 
+from secateur.store.packed.bits import Bytes
 from secateur.store.packed.encodings import ENCODINGS, Encoded
 from secateur.store.packed.encodings.block import well_filled
 from secateur.store.packed.encodings.n_of_m import nearly_full
 from secateur.store.packed.found import Array
-from secateur.store.packed.streams import LEVEL, Stored, store
+from secateur.store.packed.streams import LEVEL, TEXT_LEVEL, Stored, store
 
 FEW_WORDS, MANY_WORDS = 1 << 12, 1 << 20
 """Of so few words everything is tried; of so many a sample tells what is."""
+FEW_BYTES, STRUCTURED = 1 << 16, 0.9
+"""So few bytes, and so much less than random positions take, are worth the slowest level."""
+OWN_VALUES = ("dense", "n:m", "block")
+"""Encodings that store more than the kept words, or in another order."""
 MARGIN = 0.001
 """By how much the winner on the sample may be wrong."""
 
@@ -73,14 +79,30 @@ def _smallest_of(array: Array, names: list[str], *, entropy: bool, level: int) -
     best: Choice | None = None
     for name in names:
         for encoded in ENCODINGS[name].encode(array, entropy=entropy):
-            positions = store(encoded.positions, entropy=entropy)
+            positions = _stored_positions(array, encoded.positions, entropy=entropy)
             if best is not None and positions.size >= best.size:
                 continue
-            if encoded.values is not array.values:
+            if name in OWN_VALUES:
                 values = store(encoded.values, entropy=entropy, level=level)
-            else:  # compressed once, however many encodings store just the kept words
+            else:  # compressed once, however many encodings store the kept words
                 values = shared = shared or store(encoded.values, entropy=entropy, level=level)
             choice = Choice(encoded, positions, values)
             if best is None or choice.size < best.size:
                 best = choice
     return best
+
+
+def _stored_positions(array: Array, positions: Bytes, *, entropy: bool) -> Stored:
+    """Positions that take much less than random ones hold patterns, of which the slowest level finds more."""
+    stored = store(positions, entropy=entropy)
+    if entropy and positions.size <= FEW_BYTES and stored.size < STRUCTURED * _random_bytes(array):
+        return min(stored, store(positions, level=TEXT_LEVEL), key=lambda made: made.size)
+    return stored
+
+
+def _random_bytes(array: Array) -> float:
+    """H(p) n bits: what the positions come to at best where they are random."""
+    share = array.kept / max(array.words.size, 1)
+    if share in (0, 1):
+        return 0.0
+    return -array.words.size * (share * log2(share) + (1 - share) * log2(1 - share)) / 8

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from secateur.store.packed.bits import Bytes, Integers, pack_bools
 from secateur.store.packed.words import Words, matrix_shape
 
-
 PIECES, PIECE_WORDS = 4, 1 << 16
 
 
@@ -54,7 +53,7 @@ class Array:
     @cached_property
     def values(self) -> Words:
         """The kept words."""
-        return self.words if self.kept == self.words.size else self.words.compress(self.mask)
+        return self.words if self.kept == self.words.size else self.words[self.index]
 
     @cached_property
     def sample(self) -> Array:

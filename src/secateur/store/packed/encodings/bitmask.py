@@ -12,7 +12,6 @@ from secateur.store.packed.encodings.encoding import Encoded, Layout
 from secateur.store.packed.found import Array
 from secateur.store.packed.words import Words
 
-
 NEARLY_ALL = 0.85
 CHUNK = 1 << 16
 """Words whose places fit a processor's cache."""
