@@ -3,18 +3,18 @@
     python benchmarks/packing.py [--elements 1048576] [--speed-elements 4194304] [--rounds 7] [--lenet FOLDER]
     SECATEUR_DATA=... python benchmarks/packing.py          # with the trained networks, and LeNet-300-100
 
-Sizes: a random matrix, and trained networks (ResNet-20 on CIFAR-10, and the LeNet-300-100 below), all
-pruned by magnitude to densities from 0.5 % to 100 %, in fp32, fp16 and int8. Against it stand: CSR as scipy has it, with
-the smallest integers that hold its indices; a bitmask and the values; torch.save and safetensors of the dense tensors,
-both through zstandard at level 3 and 19. The bound is H(p) n bits for the positions of each tensor of density p, and the
-values: as they are (`bound`), and as they are in the container (`stored_bound`), which is the stricter. Every container
-is unpacked and compared bit for bit.
+Sizes: a random matrix, and trained networks (ResNet-20 on CIFAR-10, and the LeNet-300-100 below before it is pruned),
+pruned by magnitude to densities from 0.5 % to 100 %, in fp32, fp16 and int8. Against it stand: CSR as scipy has it,
+with the smallest integers that hold its indices; a bitmask and the values; torch.save and safetensors of the dense
+tensors, both through zstandard at level 3 and 19. The bound is H(p) n bits for the positions of each tensor of density
+p, and the values: as they are (`bound`), and as they are in the container (`stored_bound`), which is the stricter.
+Every container is unpacked and compared bit for bit.
 
-Speed: CPU seconds of `pack` and `unpack`, files included, over those of zstandard at level 3 on the dense bytes in memory;
-the four take turns, medians.
+Speed: CPU seconds of `pack` and `unpack`, files included, over those of zstandard at level 3 on the dense bytes in
+memory; the four take turns, medians.
 
-LeNet: a folder of LeNet-300-100 with a twelfth of its parameters (as lenet_sparse.py trains it; made here, in some
-minutes, where none is named), packed exactly and with int8 values, with its errors.
+LeNet: LeNet-300-100 with a twelfth of its parameters (as lenet_sparse.py trains it; made here, in some minutes, where
+no folder with the saved folders `dense` and `pruned` is named), packed exactly and with int8 values, with its errors.
 
 Results go to benchmarks/results/packing.json and docs/packing.md.
 """
@@ -41,6 +41,7 @@ from safetensors.torch import load_file, save
 from scipy import sparse
 from torch import Tensor
 
+from secateur.store import save_folder
 from secateur.store.packed import Member, PackOptions, pack, pack_folder, unpack, unpacked
 from secateur.store.packed.values import rounded
 from secateur.store.packed.words import as_tensor, as_words
@@ -50,6 +51,7 @@ RESULT = ROOT / "results" / "packing.json"
 PAGE = ROOT.parent / "docs" / "packing.md"
 DENSITIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.int8}
+DENSE, PRUNED = "dense", "pruned"
 NEAR_BOUND = {"fp32": 1.05, "fp16": 1.05, "int8": 1.08}
 """The bytes over the bound that are aimed at, at densities from 1 to 50 %."""
 Tensors = dict[str, Tensor]
@@ -89,7 +91,7 @@ def pruned_network(tensors: Tensors, density: float, dtype: torch.dtype) -> Tens
 def entropy_bits(tensor: Tensor) -> float:
     """H(p) n of the places of the words that are not zero."""
     words = as_words(tensor)
-    share = np.count_nonzero(words) / max(words.size, 1)
+    share = int(np.count_nonzero(words)) / max(words.size, 1)
     return 0.0 if share in (0, 1) else -words.size * (share * log2(share) + (1 - share) * log2(1 - share))
 
 
@@ -157,7 +159,7 @@ def sources(elements: int, lenet: Path | None) -> Iterator[tuple[str, Callable[[
     yield "random", lambda density, dtype: random_matrix(elements, density, dtype)
     trained = {"resnet20": Path(os.environ.get("SECATEUR_DATA", ".")) / "resnet20-cifar10-jpeg.safetensors"}
     if lenet is not None:
-        trained["lenet300"] = lenet / "model.safetensors"
+        trained["lenet300"] = lenet / DENSE / "model.safetensors"
     for name, path in trained.items():
         if path.is_file():
             tensors = load_file(path)
@@ -212,37 +214,44 @@ def lenet_folder(where: Path) -> Path:
 
     train, _ = images(held_out=False)
     case = CASES[0]
-    result = pruned(case, dense(case, train, 0), train, 0)
-    return result.save(where / "lenet300", source={"name": case.model})
+    network = dense(case, train, 0)
+    save_folder(network, where / DENSE, source={"name": case.model})
+    pruned(case, network, train, 0).save(where / PRUNED, source={"name": case.model})
+    return where
 
 
 def lenet_sizes(saved: Path, folder: Path) -> dict[str, Any]:
-    """The folder in a container, every bit of it and with int8 values; errors in percent where there is MNIST."""
+    """The folder in a container, and its weights alone, exact and with int8 values; errors in percent."""
     import secateur as sc
 
     dense = sum(prod(tensor.shape) * 4 for tensor in load_file(saved / "model.safetensors").values())
-    weights = sum(int(tensor.count_nonzero()) for tensor in load_file(saved / "model.safetensors").values())
-    found: dict[str, Any] = {"dense_bytes": dense, "times_fewer": dense / 4 / weights}
+    kept = sum(int(tensor.count_nonzero()) for tensor in load_file(saved / "model.safetensors").values())
+    found: dict[str, Any] = {"dense_bytes": dense, "times_fewer": dense / 4 / kept}
     for name, options in {"exact": PackOptions(), "int8": PackOptions(values="int8")}.items():
         path = folder / f"{name}.sct"
         pack_folder(saved, path, options)
         with unpacked(path) as restored:
             same = (restored / "model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
         size = path.stat().st_size
-        found[name] = {"bytes": size, "ratio": dense / size, "same_weights": same, "error": _error(sc.load(path))}
+        pack(load_file(saved / "model.safetensors"), folder / "weights.sct", options)
+        weights = (folder / "weights.sct").stat().st_size
+        found[name] = {
+            "bytes": size,
+            "ratio": dense / size,
+            "weights_bytes": weights,
+            "weights_ratio": dense / weights,
+            "same_weights": same,
+            "error": _error(sc.load(path)),
+        }
         print("lenet", name, found[name], flush=True)
     return found
 
 
-def _error(model: torch.nn.Module) -> float | None:
+def _error(model: torch.nn.Module) -> float:
     from secateur.data import open_data
-    from secateur.spec import DataError
     from secateur.train import evaluate
 
-    try:
-        return 100 * (1 - evaluate(model, open_data("mnist", "test"))["accuracy"])
-    except DataError:
-        return None
+    return 100 * (1 - evaluate(model, open_data("mnist", "test"))["accuracy"])
 
 
 def table(record: Mapping[str, Any]) -> str:
@@ -271,9 +280,15 @@ def table(record: Mapping[str, Any]) -> str:
         exact, int8 = record["lenet"]["exact"], record["lenet"]["int8"]
         lines += [
             "",
-            f"LeNet-300-100 with {record['lenet']['times_fewer']:.1f} times fewer parameters: the whole folder is "
-            f"1/{exact['ratio']:.1f} of the dense network's {record['lenet']['dense_bytes']:,} bytes with every bit as it "
-            f"was (error {exact['error']:.2f} %), 1/{int8['ratio']:.1f} with int8 values (error {int8['error']:.2f} %).",
+            f"LeNet-300-100 with {record['lenet']['times_fewer']:.1f} times fewer parameters, against the "
+            f"{record['lenet']['dense_bytes']:,} bytes of the dense network's:",
+            "",
+            "| | weights | whole folder | error |",
+            "|---|---:|---:|---:|",
+            *(
+                f"| {name} | 1/{row['weights_ratio']:.1f} | 1/{row['ratio']:.1f} | {row['error']:.2f} % |"
+                for name, row in (("every bit as it was", exact), ("int8 values", int8))
+            ),
         ]
     return "\n".join(lines)
 
@@ -283,7 +298,9 @@ def main() -> None:
     parser.add_argument("--elements", type=int, default=1 << 20)
     parser.add_argument("--speed-elements", type=int, default=1 << 22)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--lenet", type=Path, help="folder of a saved LeNet-300-100; trained here where not given")
+    parser.add_argument(
+        "--lenet", type=Path, help="folder with LeNet-300-100, dense and pruned; trained here if not given"
+    )
     parser.add_argument("--parts", nargs="+", default=["sizes", "speed", "lenet"])
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -293,7 +310,7 @@ def main() -> None:
         folder = Path(place)
         lenet = options.lenet or (lenet_folder(folder) if "lenet" in options.parts else None)
         if "lenet" in options.parts and lenet is not None:
-            record["lenet"] = lenet_sizes(lenet, folder)
+            record["lenet"] = lenet_sizes(lenet / PRUNED, folder)
         if "sizes" in options.parts:
             record["sizes"] = sizes(options.elements, lenet, folder)
         if "speed" in options.parts:

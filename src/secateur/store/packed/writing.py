@@ -36,9 +36,9 @@ COMPRESSED = 1
 """Flag: the manifest is a zstandard frame."""
 LEAST_MASK = 256
 """Bytes of a mask that is worth an array of its own."""
-SMALL_BYTES = {True: 1 << 12, False: 1 << 16}
-"""Tensors, and pieces of other files, up to so many bytes share an array with others like them."""
-GROUP_BYTES = 1 << 18
+SMALL_BYTES, GROUP_BYTES = 1 << 12, 1 << 16
+"""Tensors of so few bytes, or with so few that are not zero, share an array of about so many."""
+NEARLY_ALL = 0.97
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,12 @@ class Packer:
         for piece in self.contents.pieces:
             kind = (piece.member.name is not None, piece.member.dtype)
             special = is_rounded(piece.member, self.options.values) or self._masked(piece) is not None
-            if piece.member.size_bytes > SMALL_BYTES[kind[0]] or special:
+            if special or not _is_small(piece):
                 yield [piece]
                 continue
             group = waiting.setdefault(kind, [])
             group.append(piece)
-            if sum(piece.member.size_bytes for piece in group) >= GROUP_BYTES:
+            if sum(piece.member.size_bytes for piece in group) >= 4 * GROUP_BYTES:
                 yield waiting.pop(kind)
         yield from waiting.values()
 
@@ -212,6 +212,18 @@ class Packer:
             return None
         fits = piece.member.elements == bytes_for(weights.member.elements) and piece.member.elements >= LEAST_MASK
         return name if fits else None
+
+
+def _is_small(piece: Piece) -> bool:
+    """Whether an array of its own would cost more than it saves: little that is not zero, or bytes that hardly any zero
+    is among, which have one distribution in most tensors of a network."""
+    size = piece.member.size_bytes
+    if piece.member.name is None or size > GROUP_BYTES:
+        return size <= GROUP_BYTES
+    words = piece.read()
+    kept = int(np.count_nonzero(words))
+    dense_bytes = words.itemsize == 1 and kept > NEARLY_ALL * words.size
+    return size <= SMALL_BYTES or words.itemsize * kept <= SMALL_BYTES // 2 or dense_bytes
 
 
 def bits_of(words: Words) -> Bytes:
