@@ -99,9 +99,9 @@ def containers(folder: Path, saved: Path) -> Attack:
     made: list[bytes] = []
     for encoding in ENCODINGS:
         for entropy in (True, False):
-            pack_folder(saved, folder / "good.sct", PackOptions(encoding, entropy=entropy))
+            pack_folder(saved, folder / "good.sct", options=PackOptions(encoding, entropy=entropy))
             made.append((folder / "good.sct").read_bytes())
-    pack_folder(saved, folder / "good.sct", PackOptions(values="int8", entropy=False))
+    pack_folder(saved, folder / "good.sct", options=PackOptions(values="int8", entropy=False))
     made.append((folder / "good.sct").read_bytes())
 
     def attack(rng: random.Random) -> Callable[[], Any]:

@@ -229,11 +229,11 @@ def lenet_sizes(saved: Path, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"dense_bytes": dense, "times_fewer": dense / 4 / kept}
     for name, options in {"exact": PackOptions(), "int8": PackOptions(values="int8")}.items():
         path = folder / f"{name}.sct"
-        pack_folder(saved, path, options)
+        pack_folder(saved, path, options=options)
         with unpacked(path) as restored:
             same = (restored / "model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
         size = path.stat().st_size
-        pack(load_file(saved / "model.safetensors"), folder / "weights.sct", options)
+        pack(load_file(saved / "model.safetensors"), folder / "weights.sct", options=options)
         weights = (folder / "weights.sct").stat().st_size
         found[name] = {
             "bytes": size,

@@ -13,4 +13,4 @@ assert all(torch.equal(tensor, tensors[name]) for name, tensor in unpack("tensor
 with open_packed("tensors.sct") as packed:  # reads the bytes of this tensor alone
     print(packed.names, packed.record("weight").encoding, packed.csr("weight").layout)
 
-pack(tensors, "rounded.sct", PackOptions(values="int8"))
+pack(tensors, "rounded.sct", options=PackOptions(values="int8"))

@@ -72,7 +72,7 @@ def test_any_tensor_comes_back_bit_for_bit(
         "one": random_bits(shape, TYPES[dtype], density, seed),
         "other": random_bits((16, *shape), TYPES[dtype], density, seed + 1),
     }
-    pack(tensors, tmp_path / "any.sct", PackOptions(encoding, entropy=entropy))
+    pack(tensors, tmp_path / "any.sct", options=PackOptions(encoding, entropy=entropy))
     found = unpack(tmp_path / "any.sct")
     assert sorted(found) == sorted(tensors)
     assert all(same(found[name], tensors[name]) for name in tensors)
@@ -110,7 +110,7 @@ def test_the_choice_is_the_smallest_of_all(case: str, entropy: bool, tmp_path: P
     tensor, expected = CASES[case]
     sizes = {}
     for encoding in ["auto", *ENCODINGS]:
-        manifest = pack({"w": tensor}, tmp_path / "one.sct", PackOptions(encoding, entropy=entropy))
+        manifest = pack({"w": tensor}, tmp_path / "one.sct", options=PackOptions(encoding, entropy=entropy))
         sizes[encoding] = next(array.size for array in manifest.arrays if array.words == tensor.numel())
     assert sizes["auto"] == min(sizes.values())
     assert sizes["auto"] <= sizes[expected] * 1.01, sizes
@@ -119,7 +119,7 @@ def test_the_choice_is_the_smallest_of_all(case: str, entropy: bool, tmp_path: P
 @pytest.mark.parametrize("across", [1, 3])
 def test_two_of_four_is_found_along_both_dimensions(across: int, tmp_path: Path) -> None:
     tensor = two_of_four((64, 32, 3, 8), across)
-    manifest = pack({"w": tensor}, tmp_path / "one.sct", PackOptions(entropy=False))
+    manifest = pack({"w": tensor}, tmp_path / "one.sct", options=PackOptions(entropy=False))
     (array,) = (array for array in manifest.arrays if array.members[0].name == "w")
     assert (array.encoding, array.parameters["n"], array.parameters["m"]) == ("n:m", 2, 4)
     assert array.positions.size == -(-tensor.numel() // 12)
@@ -129,7 +129,7 @@ def test_two_of_four_is_found_along_both_dimensions(across: int, tmp_path: Path)
 @pytest.mark.parametrize("encoding", sorted(ENCODINGS))
 def test_an_encoding_that_is_asked_for_is_used_where_it_can_be(encoding: str, tmp_path: Path) -> None:
     tensors = {"w": two_of_four((64, 96), 1), "bias": torch.randn(96)}
-    manifest = pack(tensors, tmp_path / "forced.sct", PackOptions(encoding))
+    manifest = pack(tensors, tmp_path / "forced.sct", options=PackOptions(encoding))
     chosen = {manifest.key(array.members[0]): array.encoding for array in manifest.arrays}
     assert chosen["w"] == encoding
     assert all(same(tensor, tensors[name]) for name, tensor in unpack(tmp_path / "forced.sct").items())
@@ -141,7 +141,7 @@ def test_gaps_of_any_length(encoding: str, gap: int, tmp_path: Path) -> None:
     row = torch.zeros(2, gap + 2)
     row[:, gap] = 1
     row[1, -1] = -0.0
-    pack({"w": row}, tmp_path / "gap.sct", PackOptions(encoding, entropy=False))
+    pack({"w": row}, tmp_path / "gap.sct", options=PackOptions(encoding, entropy=False))
     assert same(unpack(tmp_path / "gap.sct")["w"], row)
 
 
@@ -165,7 +165,7 @@ def test_reading_one_tensor_reads_its_bytes_alone(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("encoding", sorted(ENCODINGS))
 def test_csr_tensors_come_out_of_every_encoding(encoding: str, tmp_path: Path) -> None:
     weight = sparse((8, 3, 4, 4), 0.2)
-    pack({"w": weight}, tmp_path / "csr.sct", PackOptions(encoding))
+    pack({"w": weight}, tmp_path / "csr.sct", options=PackOptions(encoding))
     with open_packed(tmp_path / "csr.sct") as packed:
         found = packed.csr("w")
     assert found.layout == torch.sparse_csr
@@ -215,7 +215,7 @@ def sparser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("options", [PackOptions(), PackOptions("csr"), PackOptions(entropy=False)])
 def test_a_folder_comes_back_bit_for_bit(saved: Path, tmp_path: Path, options: PackOptions) -> None:
-    pack_folder(saved, tmp_path / "model.sct", options)
+    pack_folder(saved, tmp_path / "model.sct", options=options)
     unpack_folder(tmp_path / "model.sct", tmp_path / "again")
     assert listing(tmp_path / "again") == listing(saved)
 
@@ -311,7 +311,7 @@ def test_another_base_is_refused(saved: Path, sparser: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(("values", "error"), [("fp16", 2**-11), ("bf16", 2**-8), ("int8", 0.51 / 126)])
 def test_rounded_values_are_near_and_zeros_stay(values: Any, error: float, tmp_path: Path) -> None:
     tensors = {"w": sparse((32, 5, 3, 3), 0.3), "dead": torch.zeros(8, 8), "norm": torch.randn(32)}
-    manifest = pack(tensors, tmp_path / "small.sct", PackOptions(values=values))
+    manifest = pack(tensors, tmp_path / "small.sct", options=PackOptions(values=values))
     found = unpack(tmp_path / "small.sct")
     peak = tensors["w"].abs().amax((1, 2, 3), keepdim=True) if values == "int8" else tensors["w"].abs()
     assert bool(((found["w"] - tensors["w"]).abs() <= error * peak).all())
@@ -324,14 +324,14 @@ def test_rounded_values_are_near_and_zeros_stay(values: Any, error: float, tmp_p
 
 def test_values_that_the_type_cannot_say_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="'w' has values too large for fp16"):
-        pack({"w": torch.full((2, 2), 1e6)}, tmp_path / "no.sct", PackOptions(values="fp16"))
+        pack({"w": torch.full((2, 2), 1e6)}, tmp_path / "no.sct", options=PackOptions(values="fp16"))
     with pytest.raises(StoreError, match="'w' has values that are not finite"):
-        pack({"w": torch.full((2, 2), torch.nan)}, tmp_path / "no.sct", PackOptions(values="int8"))
+        pack({"w": torch.full((2, 2), torch.nan)}, tmp_path / "no.sct", options=PackOptions(values="int8"))
 
 
 @pytest.mark.parametrize("values", ["fp16", "bf16", "int8"])
 def test_a_rounded_folder_is_sound_and_says_so(saved: Path, tmp_path: Path, values: Any) -> None:
-    manifest = pack_folder(saved, tmp_path / "small.sct", PackOptions(values=values))
+    manifest = pack_folder(saved, tmp_path / "small.sct", options=PackOptions(values=values))
     original = {file.name: file.original_sha256 for file in manifest.files if file.original_sha256 is not None}
     assert set(original) == {"model.safetensors", "manifest.json"}
     assert original["model.safetensors"] == hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest()
@@ -343,7 +343,7 @@ def test_a_rounded_folder_is_sound_and_says_so(saved: Path, tmp_path: Path, valu
 
 
 def test_rounding_leaves_what_the_base_has(saved: Path, tmp_path: Path) -> None:
-    manifest = pack_folder(saved, tmp_path / "same.sct", PackOptions(values="int8"), base=saved)
+    manifest = pack_folder(saved, tmp_path / "same.sct", options=PackOptions(values="int8"), base=saved)
     assert all(array.value_type is None for array in manifest.arrays)
     unpack_folder(tmp_path / "same.sct", tmp_path / "again", base=saved)
     assert listing(tmp_path / "again") == listing(saved)
@@ -401,6 +401,6 @@ def test_a_reader_written_from_the_page_reads_the_container(
     reader = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "reading_containers.py"))["read"]
     tensor = (sparse((200, 300), density) * 20).to(dtype)
     for entropy in (True, False):
-        pack({"w": tensor}, tmp_path / "w.sct", PackOptions(encoding, entropy=entropy))
+        pack({"w": tensor}, tmp_path / "w.sct", options=PackOptions(encoding, entropy=entropy))
         ((name, found),) = reader(tmp_path / "w.sct")
         assert (name, same(torch.from_numpy(found), tensor)) == ("w", True)

@@ -46,14 +46,14 @@ def container(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("hostile") / "good.sct"
     rounded = request.param == "int8"
     options = PackOptions("auto" if rounded else request.param, "int8" if rounded else None, entropy=False)
-    pack(tensors(), path, options)
+    pack(tensors(), path, options=options)
     return path.read_bytes()
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("hostile") / "plain.sct"
-    pack(tensors(), path, PackOptions(entropy=False))
+    pack(tensors(), path, options=PackOptions(entropy=False))
     return path.read_bytes()
 
 

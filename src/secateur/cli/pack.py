@@ -50,7 +50,7 @@ def run(options: Options) -> Outcome:
     if options.out.is_dir():
         raise StoreError(f"--out {options.out} is a folder; name a file, for example {options.out / 'model.sct'}")
     how = PackOptions(options.encoding, cast("ValueType | None", options.values), not options.no_entropy)
-    manifest = pack_folder(options.folder, options.out, how, base=options.delta)
+    manifest = pack_folder(options.folder, options.out, options=how, base=options.delta)
     size_bytes = options.out.stat().st_size
     record = {
         "out": str(options.out),

@@ -39,8 +39,8 @@ __all__ = [
 def pack(
     tensors: Mapping[str, Tensor],
     path: str | Path,
-    options: PackOptions | None = None,
     *,
+    options: PackOptions | None = None,
     base: str | Path | None = None,
 ) -> Manifest:
     """Write tensors into one container, whole or not at all; returns what it says about itself.

@@ -20,7 +20,7 @@ from secateur.store.packed.writing import Packer, PackOptions, write_container
 
 
 def pack_folder(
-    folder: str | Path, path: str | Path, options: PackOptions | None = None, *, base: str | Path | None = None
+    folder: str | Path, path: str | Path, *, options: PackOptions | None = None, base: str | Path | None = None
 ) -> Manifest:
     """Pack a folder that Secateur saved into one file; returns what the file says about itself.
 

@@ -285,7 +285,7 @@ def _demand_references(manifest: Manifest) -> None:
     elements = {
         manifest.key(member): member.elements
         for array in manifest.arrays
-        if array.reference is None or array.reference.kind == "base"
+        if len(array.members) == 1 and (array.reference is None or array.reference.kind == "base")
         for member in array.members
     }
     for array in manifest.arrays:

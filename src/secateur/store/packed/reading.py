@@ -105,7 +105,8 @@ class Packed:
             raise StoreError(f"{self.path}: {_called(array)}: {error}; copy or pack it again") from error
         place = 0
         for member in array.members:
-            yield member, words[place : place + member.elements]
+            own = words[place : place + member.elements]
+            yield member, own.copy() if len(array.members) > 1 else own  # tensors share no memory
             place += member.elements
 
     def _found(self, name: str) -> tuple[ArrayRecord, int]:

@@ -61,6 +61,7 @@ class PackOptions:
 
 def write_container(contents: Contents, path: Path, options: PackOptions, base: Tensors | None = None) -> Manifest:
     """Write the file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -106,8 +107,7 @@ class Packer:
         waiting: dict[tuple[bool, str], list[Piece]] = {}
         for piece in self.contents.pieces:
             kind = (piece.member.name is not None, piece.member.dtype)
-            special = is_rounded(piece.member, self.options.values) or self._masked(piece) is not None
-            if special or not _is_small(piece):
+            if self._is_alone(piece):
                 yield [piece]
                 continue
             group = waiting.setdefault(kind, [])
@@ -115,6 +115,10 @@ class Packer:
             if sum(piece.member.size_bytes for piece in group) >= 4 * GROUP_BYTES:
                 yield waiting.pop(kind)
         yield from waiting.values()
+
+    def _is_alone(self, piece: Piece) -> bool:
+        special = is_rounded(piece.member, self.options.values) or self._masked(piece) is not None
+        return special or not _is_small(piece)
 
     def packed(self, pieces: list[Piece], offset: int) -> tuple[ArrayRecord, list[Stored]]:
         """The record of an array that begins at this byte of the container, and its streams.
@@ -211,7 +215,7 @@ class Packer:
         if weights is None or weights is piece or piece.member.dtype != "U8":
             return None
         fits = piece.member.elements == bytes_for(weights.member.elements) and piece.member.elements >= LEAST_MASK
-        return name if fits else None
+        return name if fits and self._is_alone(weights) else None
 
 
 def _is_small(piece: Piece) -> bool:

@@ -26,16 +26,15 @@ class Bitmask:
 
     def decode(self, layout: Layout, positions: Bytes, values: Words) -> Words:
         mask = unpack_bools(positions, layout.words)
+        found = int(np.count_nonzero(mask))
+        if found != layout.kept:
+            raise StoreError(f"{found} bits are set, expected {layout.kept}")
         words, place = np.zeros(layout.words, values.dtype), 0
-        if layout.kept > NEARLY_ALL * layout.words and np.count_nonzero(mask) == layout.kept:
+        if layout.kept > NEARLY_ALL * layout.words:
             words[mask] = values  # which is faster where hardly any is left out
             return words
         for start in range(0, layout.words, CHUNK):
             index = np.flatnonzero(mask[start : start + CHUNK])
-            if place + len(index) > layout.kept:
-                break
             words[start : start + CHUNK][index] = values[place : place + len(index)]
             place += len(index)
-        if place != layout.kept:
-            raise StoreError(f"another number of bits is set than {layout.kept}")
         return words

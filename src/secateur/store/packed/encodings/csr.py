@@ -33,11 +33,11 @@ class Csr:
         row_type, column_type = _types(width, layout.kept)
         cut = row_type.itemsize * (rows + 1)
         starts = positions[:cut].view(row_type).astype(np.int64)
-        columns = positions[cut:].view(column_type).astype(np.int64)
+        columns = positions[cut:].view(column_type)
         counts = np.diff(starts)
         if starts[0] != 0 or starts[-1] != layout.kept or bool((counts < 0).any()) or bool((columns >= width).any()):
             raise StoreError(f"rows or columns lie outside of a matrix of {rows} x {width}")
-        index = np.repeat(np.arange(rows) * width, counts) + columns
+        index = np.repeat(np.arange(rows) * width, counts) + columns.astype(np.int64)
         if bool((index[1:] <= index[:-1]).any()):
             raise StoreError("columns do not ascend within a row")
         return scatter(layout, index, values)

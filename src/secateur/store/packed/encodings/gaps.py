@@ -45,6 +45,8 @@ class Gaps:
         index = np.cumsum(unpack_numbers(positions[unary:], layout.kept, width), dtype=np.int64)
         index += place
         index += (ends - place) << width  # all quotients so far: the bits before this one that are not ends
+        if len(index) and (index.min() < 0 or index.max() >= layout.words):  # sums of forged numbers may run over
+            raise StoreError(f"positions outside of an array of {layout.words} words")
         return scatter(layout, index, values)
 
 
