@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from secateur.models import build_model
 from secateur.partition import Topology, partition, run_split
 from secateur.partition.folder import shard_name
 from secateur.partition.runtime import launch
+from secateur.partition.runtime.process import alive_name
 from secateur.spec import DataError, SecateurError
 
 TIMEOUT = 15.0
@@ -68,7 +70,18 @@ def test_a_device_that_dies_or_hangs_ends_the_run(
             started.append(self)
 
     monkeypatch.setattr(launch.subprocess, "Popen", Recorded)
-    threading.Timer(15.0, lambda: started[1].send_signal(how)).start()  # in the middle: a run takes more than a minute
+
+    def strike() -> None:
+        """In the middle: a run takes more than a minute."""
+        while len(started) < 2:
+            time.sleep(0.1)
+        orders = [json.loads(process.args[-1]) for process in started]
+        while not all((Path(order["work"]) / alive_name(order["device"])).exists() for order in orders):
+            time.sleep(0.1)
+        time.sleep(5.0)
+        started[1].send_signal(how)
+
+    threading.Thread(target=strike, daemon=True).start()
     start = time.monotonic()
     with pytest.raises(SecateurError, match=r"device 1 failed.*signal 9|waits for device 1 in vain"):
         run_split(tmp_path / "split", [torch.cat([x] * 40)], slowed=True, timeout=8.0)

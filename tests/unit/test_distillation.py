@@ -16,6 +16,7 @@ import secateur as sc
 from secateur.data import ImageSet, open_data
 from secateur.models import build_model, example_inputs
 from secateur.spec import ModelError
+from secateur.surgery.masks import masked
 from secateur.train import Distillation, TrainConfig, block_features, evaluate, fit
 
 SHAPE = (1, 3, 32, 32)
@@ -94,11 +95,33 @@ def test_outputs_of_residual_blocks_are_found() -> None:
     inner = [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in (0, 1, 2)]
     pruned = sc.prune(model, inputs, budget={"channels": 0.5}, targets=inner).model
     pairs = block_features(pruned, model, inputs)
-    assert {"layer1.0", "layer1.2", "layer2.2", "layer3.2"} <= {own for own, _ in pairs}
-    assert all(own == other for own, other in pairs)
+    assert {"layer1.0", "layer1.2", "layer2.2", "layer3.2"} <= {pair.student for pair in pairs}
+    assert all(pair.student == pair.teacher and not pair.kept for pair in pairs)
     made = Distillation(pruned, model, feature_weight=1.0, features=pairs)
     x = torch.rand(2, *SHAPE[1:])
     assert made.loss(pruned(x), made.teach(x), torch.zeros(())).isfinite()
+
+
+def test_of_blocks_that_lost_channels_those_that_are_left_are_learnt() -> None:
+    """Against the network before with zeros in place of what was cut; and two cuts in one."""
+    model = build_model("resnet20", seed=1).eval()
+    inputs = example_inputs("resnet20")
+    first = sc.prune(model, inputs, budget={"params": 0.7}, criterion="random", recover="none")
+    second = sc.prune(first.model, inputs, budget={"params": 0.7}, criterion="random", recover="none")
+    x = torch.rand(2, *SHAPE[1:])
+    kept = []
+    for small, large, plan in ((first.model, model, first.plan), (second.model, first.model, second.plan)):
+        pairs = block_features(small, large, inputs)
+        kept.append({pair.student: pair.kept[1] for pair in pairs if pair.kept})
+        with masked(large, plan) as zeroed:
+            made = Distillation(small, zeroed, feature_weight=1.0, features=pairs)
+            found = made.loss(small(x), made.teach(x), torch.zeros(()))
+            made.finish()
+        assert float(found.detach()) == pytest.approx(0, abs=1e-5)
+    both = {pair.student: pair.kept[1] for pair in block_features(second.model, model, inputs) if pair.kept}
+    assert kept[0].keys() & kept[1].keys()
+    for name, positions in both.items():
+        assert torch.equal(positions, kept[0][name][kept[1][name]])
 
 
 def test_of_a_list_that_lost_blocks_the_last_ones_are_a_pair() -> None:
@@ -107,7 +130,7 @@ def test_of_a_list_that_lost_blocks_the_last_ones_are_a_pair() -> None:
     shorter = copy.deepcopy(model)
     del shorter.layer1[1]
     pairs = block_features(shorter, model, inputs)
-    assert [pair for pair in pairs if pair[0].startswith("layer1")] == [("layer1.1", "layer1.2")]
+    assert [pair for pair in pairs if pair[0].startswith("layer1")] == [("layer1.1", "layer1.2", {})]
 
 
 def test_networks_without_blocks_have_none() -> None:

@@ -5,8 +5,8 @@ B images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,14 @@ from secateur.spec import ModelError
 from secateur.structure.modes import eval_mode
 from secateur.train.outputs import logits_of
 
-Pair = tuple[str, str]
-"""Names of a module of the student and of one of the teacher."""
+
+class Pair(NamedTuple):
+    """A module of the student, and the one of the teacher whose output it is to give."""
+
+    student: str
+    teacher: str
+    kept: Mapping[int, Tensor] = {}
+    """Of the teacher's output the positions to give, by dimension, where not all of them are."""
 
 
 class Distillation:
@@ -41,7 +47,7 @@ class Distillation:
         alpha: float = 0.5,
         temperature: float = 4.0,
         feature_weight: float = 0.0,
-        features: Sequence[Pair] = (),
+        features: Sequence[Pair | tuple[str, str]] = (),
     ) -> None:
         """Attaches hooks to the modules of `features`, which `finish` takes off. `secateur.train.block_features` finds
         such pairs. The MSE is the mean over them, each the mean over the entries of its output.
@@ -61,13 +67,13 @@ class Distillation:
         self.alpha = alpha
         self.temperature = temperature
         self.feature_weight = feature_weight
-        self.features = tuple(features)
+        self.features = tuple(pair if isinstance(pair, Pair) else Pair(*pair) for pair in features)
         self._teacher = teacher
         self._students: dict[str, Tensor] = {}
         self._teachers: dict[str, Tensor] = {}
         self._handles = [
-            *_watch(student, [name for name, _ in features], self._students, "student"),
-            *_watch(teacher, [name for _, name in features], self._teachers, "teacher"),
+            *_watch(student, [pair.student for pair in self.features], self._students, "student"),
+            *_watch(teacher, [pair.teacher for pair in self.features], self._teachers, "teacher"),
         ]
 
     def teach(self, images_BCHW: Tensor) -> Tensor:
@@ -107,7 +113,9 @@ class Distillation:
     def settings(self) -> dict[str, Any]:
         """What it was made with, as JSON can say it."""
         names = ("alpha", "temperature", "feature_weight")
-        return {name: getattr(self, name) for name in names} | {"features": [list(pair) for pair in self.features]}
+        return {name: getattr(self, name) for name in names} | {
+            "features": [[pair.student, pair.teacher] for pair in self.features]
+        }
 
     def finish(self) -> None:
         """Take the hooks off both networks."""
@@ -116,10 +124,12 @@ class Distillation:
 
     def _feature_loss(self) -> Tensor:
         losses: list[Tensor] = []
-        for own, other in self.features:
+        for own, other, kept in self.features:
             if own not in self._students or other not in self._teachers:
                 raise ModelError(f"distillation: {own} or the teacher's {other} did not run; name other features")
             made, wanted = self._students[own], self._teachers[other]
+            for dim, positions in kept.items():
+                wanted = wanted.index_select(dim, positions.to(wanted.device))
             if made.shape != wanted.shape:
                 raise ModelError(
                     f"distillation: {own} gives {tuple(made.shape)}, the teacher's {other} {tuple(wanted.shape)}; "

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch._C._distributed_c10d import FileStore
 
 from secateur.partition.device import END, Device, Sending, find_sendings
 from secateur.partition.folder import read_record, read_shard
@@ -76,13 +77,8 @@ def _run(order: Order) -> None:
     device = Device(arrangement, read_shard(order.folder, record, order.device), order.device)
     sendings = find_sendings(arrangement, needs)
     tags = {id(sending): tag for tag, sending in enumerate(s for found in sendings.values() for s in found)}
-    patience = timedelta(seconds=order.timeout)
-    devices = record.topology.devices
-    store = dist.FileStore(str(Path(order.work) / MEETING), devices)
-    store.set_timeout(patience)
-    dist.init_process_group("gloo", store=store, rank=order.device, world_size=devices, timeout=patience)
+    _meet(order, record.topology.devices)
     links = Links(order.device, record.topology, order.timeout, slowed=order.slowed)
-    dist.barrier()
     made: list[list[Tensor]] = []
     start = time.perf_counter()
     for batch in range(order.batches):
@@ -102,6 +98,19 @@ def _run(order: Order) -> None:
     measured = {"sent": dict(links.sent), "received": dict(links.received), "seconds": seconds, "waited": links.waited}
     write_whole(work / measured_name(order.device), json.dumps(measured))
     dist.destroy_process_group()
+
+
+def _meet(order: Order, devices: int) -> None:
+    """Until all are there."""
+    patience = timedelta(seconds=order.timeout)
+    store = FileStore(str(Path(order.work) / MEETING), devices)
+    store.set_timeout(patience)
+    try:
+        dist.init_process_group("gloo", store=store, rank=order.device, world_size=devices, timeout=patience)
+        dist.barrier()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise SecateurError(f"the {devices} devices did not meet within {order.timeout:g} s: {reason}") from error
 
 
 def _inputs(order: Order, numbers: tuple[int, ...], batch: int) -> list[Tensor]:
