@@ -98,9 +98,8 @@ def dense(case: Case, train: ImageSet, seed: int) -> nn.Module:
     return model
 
 
-def run(case: Case, network: nn.Module, train: ImageSet, test: ImageSet, seed: int) -> dict[str, Any]:
-    """Prune a copy of the trained network to the case's ratio."""
-    start = time.perf_counter()
+def pruned(case: Case, network: nn.Module, train: ImageSet, seed: int) -> sc.PruneResult:
+    """A copy of the trained network, pruned to the case's ratio and trained on with its masks."""
     model, inputs = copy.deepcopy(network), example_inputs(case.model)
     total = param_count(model)
     if case.channels < 1:
@@ -112,8 +111,16 @@ def run(case: Case, network: nn.Module, train: ImageSet, test: ImageSet, seed: i
     result = sc.prune(model, inputs, granularity="element", budget={"sparsity": share}, allocator="global")
     settled = replace(case.settled, seed=seed + SETTLED_SEEDS)
     fit(result.model, train, config=settled, masks=as_tensors(result.masks))
+    return result
+
+
+def run(case: Case, network: nn.Module, train: ImageSet, test: ImageSet, seed: int) -> dict[str, Any]:
+    """Prune, save, load, and judge."""
+    start = time.perf_counter()
+    total, result = param_count(network), pruned(case, network, train, seed)
     with tempfile.TemporaryDirectory() as folder:
         loaded = sc.load(result.save(folder), build_model(case.model))
+    assert result.verification is not None
     kept = {name: int(parameter.count_nonzero()) for name, parameter in loaded.named_parameters()}
     return {
         "seed": seed,

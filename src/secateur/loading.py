@@ -1,4 +1,4 @@
-"""`load`: a saved folder becomes a model again."""
+"""`load`: a saved folder, or a packed one, becomes a model again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from secateur.store import SAFE_SOURCES, load_into, read_source
 def load(directory: str | Path, model: nn.Module | None = None) -> nn.Module:
     """The saved model in eval mode, bit for bit.
 
+    directory: a folder that Secateur saved, or the container that it was packed into.
     model: a fresh instance of the original, which is turned into the saved one; not needed for networks that Secateur
     can build by name, those of torchvision and timm built in the ordinary way, and those of transformers. Raises
     StoreError when the folder is damaged or belongs to another model.
     """
+    if Path(directory).is_file():
+        from secateur.store.packed import unpacked
+
+        with unpacked(directory) as folder:
+            return load(folder, model)
     original = model if model is not None else _build(directory, read_source(directory))
     return load_into(directory, original).eval()
 

@@ -148,8 +148,8 @@ def test_contradictions_are_refused_with_their_reason(structure, schema, case):
 
 @pytest.mark.parametrize(("text", "message"), [
     ('{"stem_out": [], "stem_out": []}', "twice"), ("{", "cannot read"), ("[1]", "the top level"),
-    ('{"stem_out": {"a": 1}}', "at 'stem_out'"),
-])  # fmt: skip
+    ('{"stem_out": {"a": 1}}', "at 'stem_out'"), (100_000 * "[", "cannot read"), (10_000 * "9", "cannot read"),
+], ids=["twice", "cut off", "list", "object", "deep", "giant number"])  # fmt: skip
 def test_files_that_are_no_schema(structure, tmp_path, text, message):
     (tmp_path / "schema.json").write_text(text)
     with pytest.raises(SchemaError, match=message):

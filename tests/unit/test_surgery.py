@@ -78,6 +78,7 @@ def test_nothing_cut_is_the_same_tensor():
     ({"x": (0,)}, "does not have"),
     ({"f": ()}, "at least 1"),
     ({"f": (0, 3)}, r"within 0\.\.2"),
+    ({"f": (0, 10**30)}, r"within 0\.\.2"),
     ({"f": (2, 1)}, "ascend"),
     ({"f": (1, 1)}, "ascend"),
     ({"w": ((0,), (1,))}, "2 rows"),

@@ -22,6 +22,7 @@ from secateur.cli import (
     finetune,
     inspect,
     materialise,
+    pack,
     partition,
     prune,
     report,
@@ -29,6 +30,7 @@ from secateur.cli import (
     search,
     sensitivity,
     train,
+    unpack,
     verify,
 )
 from secateur.cli import list as listing
@@ -52,6 +54,8 @@ VERBS = {
     "run-split": run_split,
     "verify": verify,
     "report": report,
+    "pack": pack,
+    "unpack": unpack,
     "list": listing,
 }
 

@@ -57,14 +57,14 @@ def save_folder(
     try:
         _write(temporary, model, run, dict(source or {}), dict(texts or {}))
         temporary.chmod(0o755)
-        _put_in_place(temporary, target)
+        put_in_place(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return target
 
 
-def _put_in_place(made: Path, target: Path) -> None:
+def put_in_place(made: Path, target: Path) -> None:
     """What was there before is moved aside first and deleted last, so that a kill at any time loses neither."""
     if not target.exists():
         made.replace(target)

@@ -52,7 +52,9 @@ def read_schema(source: str | Path | Schema) -> dict[str, list[str]]:
         return _validated({key: list(members) for key, members in source.items()}, "the schema")
     try:
         found = json.loads(Path(source).read_text(), object_pairs_hook=_without_repetition)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except SchemaError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # not JSON, numbers of thousands of digits, deep nesting
         raise SchemaError(f"cannot read the schema {source}: {error}") from error
     return _validated(found, str(source))
 

@@ -1,0 +1,134 @@
+"""What goes into a container: files, cut into tensors and other pieces, none of which is read before it is needed."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from secateur.spec import StoreError
+from secateur.store.packed.manifest import WEIGHTS, FileRecord, Member, is_plain_name
+from secateur.store.packed.safetensors_file import header_for, in_order, parts_of
+from secateur.store.packed.words import Words, as_words, dtype_name, item_size, word_type
+
+SAFETENSORS = ".safetensors"
+PIECE_BYTES = 1 << 24
+"""Files that hold no tensors are packed in pieces of so many bytes."""
+Described = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Type and shape of tensors by key."""
+
+
+class Tensors(Protocol):
+    """Tensors by key, of a folder or of a container."""
+
+    def described(self) -> Described: ...
+
+    def words(self, key: str) -> Words: ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A member to be, and its bytes."""
+
+    member: Member
+    read: Callable[[], Words]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Files and their pieces; the pieces of a file in the order of their bytes, without a hole."""
+
+    files: tuple[FileRecord, ...]
+    pieces: tuple[Piece, ...]
+
+    def keyed(self) -> dict[str, Piece]:
+        """Tensors by the key that they will have in the container."""
+        found: dict[str, Piece] = {}
+        for piece in self.pieces:
+            file, name = self.files[piece.member.file].name, piece.member.name
+            if name is not None:
+                found[name if file == WEIGHTS else f"{file}:{name}"] = piece
+        return found
+
+    def described(self) -> Described:
+        return {key: (piece.member.dtype, piece.member.shape) for key, piece in self.keyed().items()}
+
+    def words(self, key: str) -> Words:
+        return self.keyed()[key].read()
+
+
+def of_tensors(tensors: Mapping[str, Tensor]) -> Contents:
+    """Tensors as the safetensors file that they would be in. Raises StoreError for types that it cannot hold."""
+    types = {name: (dtype_name(tensor, name), tuple(tensor.shape)) for name, tensor in tensors.items()}
+    order = in_order(types)
+    header = header_for({name: types[name] for name in order})
+    pieces = [*_plain_pieces(0, 0, memoryview(header))]
+    place = len(header)
+    for name in order:
+        member = Member(0, place, *types[name], name)
+        pieces.append(Piece(member, lambda tensor=tensors[name]: as_words(tensor)))
+        place += member.size_bytes
+    return Contents((FileRecord(WEIGHTS, place),), tuple(pieces))
+
+
+def of_folder(folder: Path, changed: Mapping[str, bytes] | None = None) -> Contents:
+    """The files of a folder.
+
+    changed: what to take in place of files of these names.
+    """
+    files, pieces = [], []
+    for number, path in enumerate(sorted(folder.iterdir())):
+        if not path.is_file() or not is_plain_name(path.name):
+            raise StoreError(f"{path} cannot be packed: expected plain files alone in {folder}; move it elsewhere")
+        original = _mapped(path)
+        digest = hashlib.sha256(original).hexdigest()
+        content = memoryview(changed[path.name]) if changed and path.name in changed else original
+        restored = hashlib.sha256(content).hexdigest()
+        files.append(FileRecord(path.name, len(content), restored, digest if digest != restored else None))
+        pieces += _pieces(number, path.name, content)
+    return Contents(tuple(files), tuple(pieces))
+
+
+def _mapped(path: Path) -> memoryview:
+    """The file's bytes, which the system reads when they are looked at."""
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _pieces(file: int, name: str, content: memoryview) -> Iterator[Piece]:
+    members = parts_of(content, file) if name.endswith(SAFETENSORS) else []
+    yield from _plain_pieces(file, 0, content[: members[0].at] if members else content)
+    for member in members:
+        yield Piece(member, lambda member=member: words_at(content, member))
+
+
+def _plain_pieces(file: int, at: int, content: memoryview) -> Iterator[Piece]:
+    for start in range(0, len(content), PIECE_BYTES):
+        member = Member(file, at + start, "U8", (min(PIECE_BYTES, len(content) - start),))
+        yield Piece(member, lambda member=member: words_at(content, member))
+
+
+def words_at(content: memoryview, member: Member) -> Words:
+    """The member's words in its file."""
+    octets = np.frombuffer(content[member.at : member.at + member.size_bytes], np.uint8)
+    return octets.view(word_type(item_size(member.dtype)))
+
+
+def hash_of(tensors: Tensors) -> str:
+    """One number for names, types, shapes and bits: SHA-256 over the tensors in order of their keys, each as a line
+    `key type shape` and its bytes."""
+    described = tensors.described()
+    digest = hashlib.sha256()
+    for key in sorted(described):
+        dtype, shape = described[key]
+        digest.update(f"{key} {dtype} {','.join(map(str, shape))}\n".encode())
+        digest.update(np.ascontiguousarray(tensors.words(key)).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""Folders and containers: the one packed into the other, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from secateur.spec import StoreError
+from secateur.store.folder import MANIFEST, demand_free, put_in_place, read_manifest
+from secateur.store.folder import Manifest as FolderManifest
+from secateur.store.packed.contents import Contents, Tensors, of_folder
+from secateur.store.packed.manifest import FileRecord, Manifest
+from secateur.store.packed.reading import Packed, open_container
+from secateur.store.packed.writing import Packer, PackOptions, write_container
+
+
+def pack_folder(
+    folder: str | Path, path: str | Path, *, options: PackOptions | None = None, base: str | Path | None = None
+) -> Manifest:
+    """Pack a folder that Secateur saved into one file; returns what the file says about itself.
+
+    base: a folder or container with tensors of the same names; only what differs from it is stored, and it is needed
+    again to unpack.
+    Raises StoreError for a folder that is incomplete or was changed, and for one that holds other folders.
+    """
+    folder, options = Path(folder), options or PackOptions()
+    saved = read_manifest(folder)
+    with ExitStack() as stack:
+        tensors = None if base is None else stack.enter_context(opened_base(base))
+        contents = of_folder(folder)
+        if options.values is not None:
+            contents = of_folder(folder, {MANIFEST: _as_rounded(saved, contents, Packer(contents, options, tensors))})
+            contents = replace(contents, files=_restored_hashes(contents, Packer(contents, options, tensors)))
+        return write_container(contents, Path(path), options, tensors)
+
+
+def _as_rounded(saved: FolderManifest, contents: Contents, packer: Packer) -> bytes:
+    """The folder's own manifest with the hashes of what unpacking will restore."""
+    hashes = {file.name: str(file.sha256) for file in _restored_hashes(contents, packer) if file.name in saved.sha256}
+    return replace(saved, sha256=hashes).to_json(indent=1).encode()
+
+
+def _restored_hashes(contents: Contents, packer: Packer) -> tuple[FileRecord, ...]:
+    """The files with the hashes of what unpacking will restore."""
+    digests = [hashlib.sha256() for _ in contents.files]
+    for piece in contents.pieces:
+        digests[piece.member.file].update(packer.final_words(piece).data)
+    return tuple(
+        file
+        if (found := digest.hexdigest()) == file.sha256
+        else replace(file, sha256=found, original_sha256=file.original_sha256 or file.sha256)
+        for file, digest in zip(contents.files, digests, strict=True)
+    )
+
+
+def unpack_folder(
+    path: str | Path, out: str | Path, *, base: str | Path | None = None, trust_size: bool = False
+) -> Manifest:
+    """Restore the files of a container, each with the hash that it had; the folder appears whole or not at all.
+
+    base: what the container was packed against. trust_size: see `open_packed`.
+    Raises StoreError for a container that is damaged, and where something is there already that Secateur did not save.
+    """
+    target = Path(out)
+    demand_free(target)
+    with opened(path, base=base, trust_size=trust_size) as packed:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            _restore(packed, temporary)
+            temporary.chmod(0o755)
+            put_in_place(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return packed.manifest
+
+
+def _restore(packed: Packed, folder: Path) -> None:
+    files = packed.manifest.files
+    with ExitStack() as stack:
+        opened_files = [stack.enter_context((folder / file.name).open("wb")) for file in files]
+        for array in packed.manifest.arrays:
+            for member, words in packed.members(array):
+                opened_files[member.file].seek(member.at)
+                opened_files[member.file].write(words.data)
+    for file in files:
+        with (folder / file.name).open("rb") as found:
+            digest = hashlib.file_digest(found, "sha256").hexdigest()
+        if file.sha256 not in (None, digest):
+            raise StoreError(
+                f"{packed.path}: {file.name} is not restored as it was (its sha256 differs); pack it again"
+            )
+
+
+@contextmanager
+def unpacked(path: str | Path, *, trust_size: bool = False) -> Iterator[Path]:
+    """The files of a container in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        unpack_folder(path, Path(folder) / "model", trust_size=trust_size)
+        yield Path(folder) / "model"
+
+
+@contextmanager
+def opened(path: str | Path, *, base: str | Path | None = None, trust_size: bool = False) -> Iterator[Packed]:
+    """An open container, and its base for as long."""
+    with ExitStack() as stack:
+        tensors = None if base is None else stack.enter_context(opened_base(base))
+        size = 0 if base is None else _size_bytes(Path(base))
+        yield stack.enter_context(open_container(Path(path), base=tensors, base_bytes=size, trust_size=trust_size))
+
+
+@contextmanager
+def opened_base(path: str | Path) -> Iterator[Tensors]:
+    """The tensors of a folder or container. Raises StoreError for what is neither, and for a container that has a base
+    itself."""
+    path = Path(path)
+    if path.is_dir():
+        read_manifest(path)
+        yield of_folder(path)
+    else:
+        with open_container(path) as packed:
+            yield packed
+
+
+def _size_bytes(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)

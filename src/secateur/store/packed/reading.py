@@ -1,0 +1,210 @@
+"""Reading a container: the manifest first, checked against the file, then only what is asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secateur.spec import StoreError
+from secateur.spec.errors import nearest
+from secateur.store.packed.contents import Described, Tensors, hash_of
+from secateur.store.packed.encodings import ENCODINGS
+from secateur.store.packed.encodings.csr import rows_and_columns
+from secateur.store.packed.found import Array
+from secateur.store.packed.manifest import ArrayRecord, Manifest, Member, demand_sound
+from secateur.store.packed.streams import decompress, restore
+from secateur.store.packed.values import restored
+from secateur.store.packed.words import Words, as_tensor, matrix_shape
+from secateur.store.packed.writing import COMPRESSED, HEADER, MAGIC, VERSION, bits_of
+
+LIMIT_BYTES, LIMIT_FACTOR = 1 << 26, 1000
+"""A container may ask for 64 MiB of memory, or a thousand times its own bytes and its base's if that is more."""
+MANIFEST_FACTOR, MANIFEST_BYTES = 32, 1 << 16
+"""A manifest may decompress to so many times its bytes, and so many more."""
+
+
+class Packed:
+    """An open container; reads the bytes of what is asked for alone. To be closed, or used in a `with`."""
+
+    def __init__(self, path: Path, file: BinaryIO, manifest: Manifest, base: Tensors | None) -> None:
+        self.path, self.manifest = path, manifest
+        self._file, self._base = file, base
+        self._places = {
+            key: (array, place)
+            for array in manifest.arrays
+            for place, member in enumerate(array.members)
+            if (key := manifest.key(member)) is not None
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Keys of the tensors: the name alone for those of model.safetensors, `FILE:NAME` for others."""
+        return tuple(self._places)
+
+    def record(self, name: str) -> ArrayRecord:
+        """How the tensor is stored. Raises StoreError where there is none of that name."""
+        return self._found(name)[0]
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor, bit for bit unless its values were rounded."""
+        array, place = self._found(name)
+        return as_tensor(self.words(name), array.members[place].dtype, array.members[place].shape)
+
+    def csr(self, name: str) -> Tensor:
+        """One tensor as a torch CSR tensor of two dimensions: the first, and all others together. The entries are the
+        words that are not zero, however it is stored."""
+        array, place = self._found(name)
+        member = array.members[place]
+        found = Array(self.words(name), member.shape)
+        starts, columns = rows_and_columns(found)
+        values = as_tensor(found.values, member.dtype, (found.kept,))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)  # once, about its being new
+            return torch.sparse_csr_tensor(
+                torch.from_numpy(starts),
+                torch.from_numpy(columns),
+                values,
+                matrix_shape(member.shape),
+                check_invariants=True,
+            )
+
+    def described(self) -> Described:
+        """Type and shape of every tensor."""
+        members = {key: array.members[place] for key, (array, place) in self._places.items()}
+        return {key: (member.dtype, member.shape) for key, member in members.items()}
+
+    def words(self, key: str) -> Words:
+        """The tensor's bits."""
+        array, place = self._found(key)
+        return next(words for number, (_, words) in enumerate(self.members(array)) if number == place)
+
+    def members(self, array: ArrayRecord) -> Iterator[tuple[Member, Words]]:
+        """Everything that an array holds. Raises StoreError where its bytes are not those of the manifest."""
+        try:
+            words = self._restored(array)
+        except StoreError as error:
+            raise StoreError(f"{self.path}: {_called(array)}: {error}; copy or pack it again") from error
+        place = 0
+        for member in array.members:
+            own = words[place : place + member.elements]
+            yield member, own.copy() if len(array.members) > 1 else own  # tensors share no memory
+            place += member.elements
+
+    def _found(self, name: str) -> tuple[ArrayRecord, int]:
+        if name not in self._places:
+            raise StoreError(f"{self.path} holds no tensor {name!r}; the nearest are {nearest(name, list(self.names))}")
+        return self._places[name]
+
+    def _restored(self, array: ArrayRecord) -> Words:
+        self._file.seek(array.offset)
+        content = memoryview(self._file.read(array.size))
+        if hashlib.sha256(content).hexdigest() != array.sha256:
+            raise StoreError("its bytes were changed after they were written (their sha256 differs)")
+        encoding, cut = ENCODINGS[array.encoding], array.positions.size
+        end = cut + array.values.size
+        position_bytes, value_bytes, scale_bytes = array.stream_sizes
+        positions = restore(array.positions.codec, content[:cut], position_bytes, 1)
+        values = restore(array.values.codec, content[cut:end], value_bytes // array.word_size, array.word_size)
+        words = encoding.decode(array.layout, positions, values)
+        if array.value_type is not None:
+            scales = restore(array.scales.codec, content[end:], scale_bytes // 2, 2)
+            words = restored(words, scales, array.members[0].dtype, array.members[0].shape, array.value_type)
+        return words if array.reference is None else words ^ self._reference(array)
+
+    def _reference(self, array: ArrayRecord) -> Words:
+        assert array.reference is not None
+        if array.reference.of is not None:
+            return bits_of(self.words(array.reference.of))
+        assert self._base is not None
+        return np.concatenate([self._base.words(self.manifest.key(member) or "") for member in array.members])
+
+
+def _called(array: ArrayRecord) -> str:
+    name = array.members[0].name
+    return f"tensor {name!r}" if name is not None else "a file"
+
+
+def open_container(path: Path, *, base: Tensors | None = None, base_bytes: int = 0, trust_size: bool = False) -> Packed:
+    """Open a container and check its manifest.
+
+    base: the tensors that it was packed against; they must be the very ones.
+    trust_size: allow it to ask for more memory than `LIMIT_BYTES` and `LIMIT_FACTOR` say.
+    Raises StoreError.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        manifest = _read_manifest(file)
+        _demand_base(manifest, base)
+        allowed = max(LIMIT_BYTES, LIMIT_FACTOR * (path.stat().st_size + base_bytes))
+        if manifest.expanded_bytes > allowed and not trust_size:
+            raise StoreError(
+                f"it unpacks to {manifest.expanded_bytes:,} bytes, more than the {allowed:,} that a container of its "
+                "size may; if you know who packed it, allow that with --trust-size (trust_size=True)"
+            )
+        return Packed(path, file, manifest, base)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, StoreError):
+            raise StoreError(f"{path}: {error}") from error
+        raise
+
+
+def _read_manifest(file: BinaryIO) -> Manifest:
+    header = file.read(HEADER.size)
+    end = file.seek(0, 2)
+    if len(header) < HEADER.size or not header.startswith(MAGIC):
+        raise StoreError("this is no container that Secateur packed, or it was damaged on its way")
+    _, version, flags, place, size, digest = HEADER.unpack(header)
+    if version != VERSION or flags & ~COMPRESSED:
+        raise StoreError(f"version {version} with flags {flags:#x}; this Secateur reads version {VERSION}")
+    if place < HEADER.size or place + size != end:
+        raise StoreError(f"the manifest is said to be bytes {place} to {place + size} of {end}; the file is incomplete")
+    file.seek(place)
+    stored = file.read(size)
+    if hashlib.sha256(stored).digest() != digest:
+        raise StoreError("its manifest was changed after it was written (its sha256 differs)")
+    most = MANIFEST_FACTOR * size + MANIFEST_BYTES
+    manifest = Manifest.from_json(decompress(stored, most=most) if flags & COMPRESSED else stored)
+    demand_sound(manifest, HEADER.size, place)
+    return manifest
+
+
+def _demand_base(manifest: Manifest, base: Tensors | None) -> None:
+    if manifest.base_sha256 is None:
+        if base is not None:
+            raise StoreError("it was packed without a base; leave --delta away")
+        return
+    if base is None:
+        raise StoreError(f"it holds differences from a base ({manifest.base_sha256[:12]}...); name that with --delta")
+    found = hash_of(base)
+    if found != manifest.base_sha256:
+        raise StoreError(f"it was packed against the base {manifest.base_sha256[:12]}..., got {found[:12]}...")
+    described = base.described()
+    for array in manifest.arrays:
+        if array.reference is not None and array.reference.kind == "base":
+            for member in array.members:
+                key = manifest.key(member) or ""
+                if described.get(key) != (member.dtype, member.shape):
+                    raise StoreError(f"tensor {key[:80]!r} is a difference from one that the base does not have")
