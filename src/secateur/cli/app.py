@@ -59,29 +59,31 @@ VERBS = {
     "list": listing,
 }
 
-app = typer.Typer(
-    help="Make PyTorch networks physically smaller, and prove that the result is what was asked for.",
-    add_completion=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
 def _show_version(asked: bool) -> None:
     if asked:
         typer.echo(f"secateur {__version__}")
         raise typer.Exit
 
 
-@app.callback()
 def secateur(
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
 ) -> None:
     """Options of the command itself; each verb has its own."""
 
 
-for _name, _verb in VERBS.items():
-    app.command(_name, help=_verb.run.__doc__)(command_of(_name, _verb.Options, _verb.run))
+def _application(arguments: Sequence[str]) -> typer.Typer:
+    """With all verbs, or with the one that is asked for: to read the options of the others takes time."""
+    made = typer.Typer(
+        help="Make PyTorch networks physically smaller, and prove that the result is what was asked for.",
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(secateur)
+    for name in arguments[:1] if arguments and arguments[0] in VERBS else VERBS:
+        verb = VERBS[name]
+        made.command(name, help=verb.run.__doc__)(command_of(name, verb.Options, verb.run))
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -94,7 +96,8 @@ def run(arguments: Sequence[str]) -> int:
     in_json = "--json" in arguments
     quieten()
     try:
-        task: Task | int = app(list(arguments) or ["--help"], prog_name="secateur", standalone_mode=False)
+        asked = list(arguments) or ["--help"]
+        task: Task | int = _application(asked)(asked, prog_name="secateur", standalone_mode=False)
         if isinstance(task, int):  # help or the version was shown
             return task
         outcome = task()
