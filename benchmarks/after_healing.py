@@ -7,7 +7,7 @@ The cut and its healing are those of benchmarks/healing.py, from 2,048 training 
 that saved with `--folder` is taken from there. Three epochs of all 50,000 training images follow, with labels alone,
 and with the dense network as a teacher. `--held-out` trains on four fifths of the images, judges on others and writes
 nothing. Accuracy on the 10,000 JPEG test images. A seed draws the calibration images and the order of training; a run
-that was killed goes on in `--folder`.
+that was killed goes on in `--folder`. Features are the outputs of the residual blocks.
 """
 
 from __future__ import annotations
@@ -29,16 +29,20 @@ from torch import nn
 
 import secateur as sc
 from secateur.data import ImageSet, open_data
-from secateur.models import build_model
-from secateur.train import Distillation, TrainConfig, evaluate, fit
+from secateur.models import build_model, example_inputs
+from secateur.train import Distillation, TrainConfig, block_features, evaluate, fit
 
 RESULT = Path(__file__).parent / "results" / "after_healing.json"
 PAGE = Path(__file__).parent.parent / "docs" / "training.md"
 NAME = "resnet20-2x"
 CASE = CASES[NAME]
 TRAINING = TrainConfig(epochs=3, batch_size=128, learning_rate=0.02, schedule="one-cycle", augment=True)
-WAYS = {"labels": None, "labels and teacher": 0.9, "teacher alone": 1.0}
-"""The weight of the teacher."""
+WAYS: dict[str, dict[str, float]] = {
+    "labels": {},
+    "labels and teacher": {"alpha": 0.9},
+    "labels, teacher and its features": {"alpha": 0.9, "feature_weight": 100.0},
+}
+"""What is asked of the teacher."""
 MOST_LOST = 1.0
 """Points that may be lost."""
 
@@ -53,8 +57,10 @@ def healed(dense: nn.Module, pool: ImageSet, judge: ImageSet, seed: int, folder:
 def retrained(
     way: str, small: nn.Module, dense: nn.Module, train: ImageSet, config: TrainConfig, folder: Path
 ) -> nn.Module:
-    weight = WAYS[way]
-    teacher = None if weight is None else Distillation(small, dense, alpha=weight)
+    asked, teacher = WAYS[way], None
+    if asked:
+        features = block_features(small, dense, example_inputs(CASE.model)) if "feature_weight" in asked else ()
+        teacher = Distillation(small, dense, features=features, **asked)
     fit(small, train, config=config, distillation=teacher, checkpoint_dir=folder / way.replace(" ", "-"))
     return small.eval()
 
