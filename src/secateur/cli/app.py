@@ -59,6 +59,7 @@ VERBS = {
     "list": listing,
 }
 
+
 def _show_version(asked: bool) -> None:
     if asked:
         typer.echo(f"secateur {__version__}")
