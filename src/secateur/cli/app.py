@@ -81,7 +81,7 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     made.callback()(secateur)
-    for name in arguments[:1] if arguments and arguments[0] in VERBS else VERBS:
+    for name in arguments[:1] if arguments[0] in VERBS else VERBS:
         verb = VERBS[name]
         made.command(name, help=verb.run.__doc__)(command_of(name, verb.Options, verb.run))
     return made

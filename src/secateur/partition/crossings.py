@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -50,8 +51,6 @@ class Crossings:
     receiver: np.ndarray
     bytes: np.ndarray
     """Of one sample."""
-    weights: np.ndarray
-    """Bytes of the weights that read it, which the receiver holds if it crosses."""
     fixed: np.ndarray
     """Bytes of one sample that cross whatever the weights are, `(sender, receiver)`."""
     held: np.ndarray
@@ -59,6 +58,17 @@ class Crossings:
 
     def __len__(self) -> int:
         return len(self.tensor)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Bytes of the weights that read each entry, which the receiver holds if it crosses."""
+        found = np.zeros(len(self), dtype=np.int64)
+        for mine, site, rows, columns in self.readers():
+            assert site.step.product is not None
+            program, weight = self.arrangement.program, site.step.product.weight
+            each = prod(program.shapes[weight][2:]) * program.dtypes[weight].itemsize
+            found[mine] += len(rows) * columns.shape[1] * each
+        return found
 
     def readers(self) -> Iterator[tuple[np.ndarray, Site, Tensor, Tensor]]:
         """(numbers of crossings, site, rows of the device `(R,)`, columns of each crossing `(K, C)`): for each site and
@@ -109,7 +119,7 @@ class Crossings:
 
         Raises BudgetError where that cannot be.
         """
-        room = np.where(topology.missing, 0.0, topology.most_bytes) - self.fixed
+        room = topology.most_bytes - self.fixed
         memory = topology.most_held - self.held
         left = most - self.fixed.sum()
         self._demand(room, memory, left, topology, most)
@@ -162,7 +172,7 @@ def find_crossings(arrangement: Arrangement) -> Crossings:
             np.add.at(fixed[:, receiver], place.owners[others], each)
             needs.setdefault(tensor, np.zeros((devices, len(place.owners)), dtype=bool))[receiver, others] = True
     rows = np.array(list(found), dtype=np.int64).reshape(-1, 3)
-    made = Crossings(
+    return Crossings(
         arrangement,
         sites,
         tensor=rows[:, 0],
@@ -170,17 +180,9 @@ def find_crossings(arrangement: Arrangement) -> Crossings:
         sender=np.array([arrangement.places[tensor].owners[entry] for tensor, entry, _ in rows], dtype=np.int64),
         receiver=rows[:, 2],
         bytes=np.array([entry_bytes(arrangement, tensor) // arrangement.samples for tensor, _, _ in rows]),
-        weights=np.zeros(len(rows), dtype=np.int64),
         fixed=fixed,
         held=shard_bytes(arrangement, needs),
     )
-    for mine, site, own, columns in made.readers():
-        assert site.step.product is not None
-        weight = site.step.product.weight
-        size = prod(arrangement.program.shapes[weight]) * arrangement.program.dtypes[weight].itemsize
-        each = size // (arrangement.program.shapes[weight][0] * arrangement.program.shapes[weight][1])
-        made.weights[mine] += len(own) * columns.shape[1] * each
-    return made
 
 
 def _reading(arrangement: Arrangement) -> list[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -59,16 +59,20 @@ def _sendings(arrangement: Arrangement, tensor: int, needed: np.ndarray) -> list
 
 def cut_shards(arrangement: Arrangement, needs: Needs, folded: Mapping[int, Tensor]) -> list[dict[str, Tensor]]:
     """Each device's part of the tensors that depend on weights alone, given whole by number."""
-    return [
-        {
-            f"{step.number}.{number}": _part(arrangement, step, needs, number, folded[number], device)
-            for step in arrangement.steps
-            if device in step.runners
-            for number in dict.fromkeys(arrangement.program.ops[step.number].reads)
-            if number in folded
-        }
-        for device in range(arrangement.owners.devices)
-    ]
+    shards: list[dict[str, Tensor]] = [{} for _ in range(arrangement.owners.devices)]
+    for step, number, device in _held(arrangement, folded):
+        part = _part(arrangement, step, needs, number, folded[number], device)
+        shards[device][f"{step.number}.{number}"] = part
+    return shards
+
+
+def _held(arrangement: Arrangement, folded: Container[int]) -> Iterator[tuple[Step, int, int]]:
+    """(step, tensor, device) for each of these tensors that a step reads, where it runs."""
+    for step in arrangement.steps:
+        for number in dict.fromkeys(arrangement.program.ops[step.number].reads):
+            if number in folded:
+                for device in step.runners:
+                    yield step, number, device
 
 
 def _part(arrangement: Arrangement, step: Step, needs: Needs, number: int, tensor: Tensor, device: int) -> Tensor:
@@ -96,15 +100,12 @@ def _positions(
 def shard_bytes(arrangement: Arrangement, needs: Needs) -> np.ndarray:
     """`(devices,)`: what each device holds of the weights when this crosses."""
     program = arrangement.program
-    folded = folded_tensors(program)
     made = np.zeros(arrangement.owners.devices, dtype=np.int64)
-    for step in arrangement.steps:
-        for number in folded.intersection(program.ops[step.number].reads):
-            for device in step.runners:
-                shape = list(program.shapes[number])
-                for dim, positions in _positions(arrangement, step, needs, number, device).items():
-                    shape[dim] = len(positions)
-                made[device] += prod(shape) * program.dtypes[number].itemsize
+    for step, number, device in _held(arrangement, folded_tensors(program)):
+        shape = list(program.shapes[number])
+        for dim, positions in _positions(arrangement, step, needs, number, device).items():
+            shape[dim] = len(positions)
+        made[device] += prod(shape) * program.dtypes[number].itemsize
     return made
 
 

@@ -77,7 +77,7 @@ class Split:
         folded = self._folded(model)
         needs = find_needs(self.arrangement, folded)
         crossing = find_traffic(self.arrangement, needs).bytes // self.arrangement.samples
-        room = np.where(self.topology.missing, 0, self.topology.most_bytes)
+        room = self.topology.most_bytes
         for sender, receiver in np.argwhere(crossing > room):
             missing = self.topology.missing[sender, receiver]
             raise PlanError(

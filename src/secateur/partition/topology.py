@@ -117,8 +117,11 @@ class Topology(BaseModel):
 
     @property
     def most_bytes(self) -> np.ndarray:
-        """`(sender, receiver)`: what may cross for a sample; infinite where nothing is said."""
-        return self._of_links(lambda link: np.inf if link.most_bytes is None else link.most_bytes, float)
+        """`(sender, receiver)`: what may cross for a sample: nothing where there is no link, infinite where nothing is
+        said."""
+        return np.where(
+            self.missing, 0, self._of_links(lambda link: np.inf if link.most_bytes is None else link.most_bytes, float)
+        )
 
     @property
     def most_held(self) -> np.ndarray:

@@ -6,6 +6,7 @@ import hashlib
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -47,7 +48,8 @@ class Contents:
     files: tuple[FileRecord, ...]
     pieces: tuple[Piece, ...]
 
-    def keyed(self) -> dict[str, Piece]:
+    @cached_property
+    def keyed(self) -> Mapping[str, Piece]:
         """Tensors by the key that they will have in the container."""
         found: dict[str, Piece] = {}
         for piece in self.pieces:
@@ -57,10 +59,10 @@ class Contents:
         return found
 
     def described(self) -> Described:
-        return {key: (piece.member.dtype, piece.member.shape) for key, piece in self.keyed().items()}
+        return {key: (piece.member.dtype, piece.member.shape) for key, piece in self.keyed.items()}
 
     def words(self, key: str) -> Words:
-        return self.keyed()[key].read()
+        return self.keyed[key].read()
 
 
 def of_tensors(tensors: Mapping[str, Tensor]) -> Contents:

@@ -99,7 +99,7 @@ class Packer:
     def __init__(self, contents: Contents, options: PackOptions, base: Tensors | None) -> None:
         self.contents, self.options, self.base = contents, options, base
         self.based = {} if base is None else base.described()
-        self.own = contents.keyed()
+        self.own = contents.keyed
         self.keys = {id(piece): key for key, piece in self.own.items()}
 
     def groups(self) -> Iterator[list[Piece]]:
