@@ -93,7 +93,7 @@ def retrained(
 ) -> nn.Module:
     """Zeros stay where the masks have them."""
     teacher = Distillation(model, setting.dense, alpha=TEACHER)
-    config = TrainConfig(epochs=epochs, learning_rate=RATE, augment=True, seed=seed)
+    config = TrainConfig(epochs=epochs, learning_rate=RATE, augment=True, seed=seed, precision="bf16")
     methods = [] if method is None else [method]
     fit(model, setting.train, config=config, masks=masks, methods=methods, distillation=teacher)
     return model.eval()
@@ -152,7 +152,8 @@ def main() -> None:
     parser.add_argument("--held-out", action="store_true", help="judge on held-out training images, write nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    dense, (pool, judge) = network(CASE), images(CASE, held_out=options.held_out)
+    dense = network(CASE).to(memory_format=torch.channels_last)  # which is faster
+    pool, judge = images(CASE, held_out=options.held_out)
     train = pool if options.held_out else open_data(CASE.data, "train")
     for seed in options.seeds:
         calibration = pool.subset(IMAGES, seed)

@@ -26,7 +26,7 @@ from secateur.train import TrainConfig, evaluate
 
 RESULT = Path(__file__).parent / "results" / "search_resnet.json"
 DATA = Path(os.environ.get("SECATEUR_DATA", "."))
-TRAINING = TrainConfig(batch_size=128, learning_rate=0.02, schedule="cosine", augment=True)
+TRAINING = TrainConfig(batch_size=128, learning_rate=0.02, schedule="cosine", augment=True, precision="bf16")
 CONFIG = SearchConfig(block_ratio=0.1, short_steps=300, calibration=512, held_out=0.04, teacher=0.9)
 
 

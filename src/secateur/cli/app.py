@@ -36,7 +36,7 @@ from secateur.cli import (
 from secateur.cli import list as listing
 from secateur.cli.command import Task, command_of
 from secateur.cli.outcome import as_json
-from secateur.cli.processes import quieten, rank
+from secateur.cli.processes import leave, quieten, rank
 
 DONE, FAILED, BAD_INPUT, UNVERIFIED, INTERRUPTED = 0, 1, 2, 3, 130
 VERBS = {
@@ -89,7 +89,7 @@ def _application(arguments: Sequence[str]) -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    leave(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
