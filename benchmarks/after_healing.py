@@ -36,7 +36,7 @@ RESULT = Path(__file__).parent / "results" / "after_healing.json"
 PAGE = Path(__file__).parent.parent / "docs" / "training.md"
 NAME = "resnet20-2x"
 CASE = CASES[NAME]
-TRAINING = TrainConfig(epochs=3, batch_size=128, learning_rate=0.02, augment=True, precision="bf16")
+TRAINING = TrainConfig(epochs=3, batch_size=128, learning_rate=0.03, augment=True, precision="bf16")
 WAYS: dict[str, dict[str, float]] = {
     "labels": {},
     "labels, teacher and its features": {"alpha": 0.9, "feature_weight": 100.0},

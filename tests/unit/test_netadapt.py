@@ -18,12 +18,13 @@ from secateur.allocate.knobs import Limits
 from secateur.cost import network_costs
 from secateur.data import open_data
 from secateur.models import build_model, example_inputs
-from secateur.search.netadapt import Search, SearchConfig
+from secateur.search.netadapt import Search, SearchConfig, candidate
 from secateur.search.netadapt.proposals import goals_of, multiples, proposals
 from secateur.search.netadapt.records import Records
 from secateur.search.workers import Failure, InProcess, Task, open_workers
-from secateur.spec import parse_budgets
-from secateur.train import TrainConfig
+from secateur.spec import BudgetError, parse_budgets
+from secateur.structure import clone
+from secateur.train import Distillation, TrainConfig, block_features
 
 SHAPE = (1, 28, 28)
 
@@ -103,6 +104,33 @@ def test_a_search_ends_within_the_budget_and_all_is_on_the_disk(tmp_path: Path) 
 
 def _widths(model: nn.Module) -> list[int]:
     return [module.weight.shape[0] for module in model.modules() if isinstance(module, nn.Conv2d)]
+
+
+def test_candidates_learn_what_blocks_of_the_dense_network_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of blocks that have lost channels of their outputs in iterations before."""
+    dense, inputs = build_model("resnet20").eval(), example_inputs("resnet20")
+    cut = {"budget": {"params": 0.7}, "criterion": "random", "recover": "none"}
+    first = sc.prune(dense, inputs, **cut)
+    second = sc.prune(first.model, inputs, **cut)
+    taught: list[Distillation] = []
+    monkeypatch.setattr(candidate, "fit", lambda *_, distillation, **__: taught.append(distillation))
+    images = open_data("digits", "train", input_shape=(3, 32, 32), limit=16)
+    config = SearchConfig(recover="none", teacher=0.5, teacher_features=2.0)
+    shared = {"base": clone(first.model), "plans": (first.plan,), "teacher": dense}
+    shared["material"] = candidate.Material(inputs, images, images, config)
+    candidate.judged(shared, "cpu", plan=second.plan, weights=None, steps=1, seed=0)
+    wanted = block_features(second.model, dense, inputs)
+    assert [(pair.student, pair.kept.keys()) for pair in taught[0].features] == [
+        (pair.student, pair.kept.keys()) for pair in wanted
+    ]
+    assert any(pair.kept for pair in wanted)
+    assert not any(module._forward_hooks for module in dense.modules())
+
+
+@pytest.mark.parametrize("options", [{"teacher_features": 1.0}, {"teacher": 0.5, "teacher_features": -1.0}])
+def test_features_need_a_teacher_and_a_weight(options: dict[str, float]) -> None:
+    with pytest.raises(BudgetError, match="teacher_features="):
+        SearchConfig(**options)  # type: ignore[arg-type]
 
 
 def test_the_race_drops_who_is_behind_and_the_exhaustive_one_nobody(tmp_path: Path) -> None:

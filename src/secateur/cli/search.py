@@ -63,6 +63,9 @@ class Options(ModelOptions, DataOptions, SelectorOptions):
     short_lr: Annotated[float, Option(help="Largest learning rate of that.")] = 0.01
     exhaustive: Annotated[bool, Option("--exhaustive", help="Train every candidate to the end.")] = False
     teacher: Annotated[float, Option(help="Weight of the dense network's answers in all training, 0..1.")] = 0.0
+    teacher_features: Annotated[
+        float, Option(help="Weight of the difference from what the dense network's residual blocks give.")
+    ] = 0.0
     epochs: Annotated[int, Option(help="Rounds of training of the result.")] = 0
     lr: Annotated[float, Option(help="Largest learning rate of that.")] = 0.02
     patience: Annotated[int | None, Option(metavar="EPOCHS", help="Stop it when so many were no better.")] = None
@@ -164,6 +167,7 @@ def _config(options: Options, images: int) -> SearchConfig:
         exhaustive=options.exhaustive,
         short_training=replace(training, learning_rate=options.short_lr, schedule="cosine"),
         teacher=options.teacher,
+        teacher_features=options.teacher_features,
         long_epochs=options.epochs,
         long_training=replace(training, learning_rate=options.lr, early_stopping=options.patience),
         keep_scores=options.keep_scores,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from io import StringIO
 from typing import Any
@@ -21,12 +21,13 @@ from secateur.score import score
 from secateur.score.gradients import batches
 from secateur.search.netadapt.config import SearchConfig
 from secateur.spec import Plan, Scores, SecateurError, Structure
+from secateur.store import remember_history
 from secateur.structure.capture import Inputs, private_copy
 from secateur.surgery import shrink
-from secateur.train import Distillation, evaluate, fit
+from secateur.train import Distillation, block_features, evaluate, fit
 
-BASE, TEACHER, MATERIAL = "base", "teacher", "material"
-"""Names of what tasks share: the network that is cut, the dense one, and all else."""
+BASE, PLANS, TEACHER, MATERIAL = "base", "plans", "teacher", "material"
+"""Names of what tasks share: the network that is cut, the plans that led to it, the dense one, and all else."""
 CALIBRATION_BATCH = 128
 
 
@@ -43,6 +44,9 @@ class Material:
         """Batches of training images."""
         count = min(self.config.calibration, len(self.train))
         return list(self.train.subset(count, self.config.seed).batches(CALIBRATION_BATCH, device=device))
+
+    def inputs_on(self, device: str) -> Inputs:
+        return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, self.inputs)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ def judged(
     material: Material = shared[MATERIAL]
     base = _on(device, shared[BASE])
     small = shrink(base, plan).eval()
+    remember_history(small, [*shared[PLANS], plan])
     with redirect_stderr(StringIO()):  # of several at once no progress can be read
         if weights is None:
             _heal_(small, base, plan, material, device)
@@ -98,14 +103,32 @@ def _heal_(small: nn.Module, base: nn.Module, plan: Plan, material: Material, de
     stages = stages_of(material.config.recover)
     data = [((x,), None) for x, _ in material.calibration(device)] if stages else []
     generator = torch.Generator().manual_seed(material.config.seed)
-    inputs = tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, material.inputs)
-    for _ in heal_(small, base, plan, inputs, data, stages, generator):
+    for _ in heal_(small, base, plan, material.inputs_on(device), data, stages, generator):
         pass
 
 
 def _train_(small: nn.Module, shared: Mapping[str, Any], device: str, steps: int, seed: int) -> None:
-    config = shared[MATERIAL].config
+    material: Material = shared[MATERIAL]
+    config = material.config
     training = replace(config.short_training, epochs=steps, max_steps=steps, seed=seed, device=device)
-    teacher = Distillation(small, _on(device, shared[TEACHER]), alpha=config.teacher) if config.teacher else None
-    fit(small, shared[MATERIAL].train, config=training, distillation=teacher)
+    dense = _on(device, shared[TEACHER]) if config.teacher else None
+    with taught_by(dense, small, material.inputs_on(device), config) as teacher:
+        fit(small, material.train, config=training, distillation=teacher)
     small.eval()
+
+
+@contextmanager
+def taught_by(
+    dense: nn.Module | None, small: nn.Module, inputs: Inputs, config: SearchConfig
+) -> Iterator[Distillation | None]:
+    """What the small network, whose history is known, is to learn from the dense one, if there is one."""
+    if dense is None:
+        yield None
+        return
+    weight = config.teacher_features
+    features = block_features(small, dense, inputs) if weight else ()
+    made = Distillation(small, dense, alpha=config.teacher, feature_weight=weight, features=features)
+    try:
+        yield made
+    finally:
+        made.finish()

@@ -46,6 +46,8 @@ class SearchConfig:
     short_training: TrainConfig = field(default_factory=_short_training)
     teacher: float = 0.0
     """Weight of the dense network's answers in every training, 0..1; the labels' is the rest."""
+    teacher_features: float = 0.0
+    """Weight of the difference from what the dense network's residual blocks give."""
     long_epochs: int = 0
     """Training of the result."""
     long_training: TrainConfig = field(default_factory=TrainConfig)
@@ -64,3 +66,7 @@ class SearchConfig:
             raise BudgetError("short_steps and long_epochs must be at least 0, calibration at least 1")
         if not 0 <= self.teacher <= 1:
             raise BudgetError(f"teacher={self.teacher}: expected a weight in 0..1")
+        if self.teacher_features < 0 or (self.teacher_features > 0 and not self.teacher):
+            raise BudgetError(
+                f"teacher_features={self.teacher_features}: expected at least 0, and more only beside a teacher above 0"
+            )

@@ -24,7 +24,7 @@ from secateur.allocate.knobs import Limits
 from secateur.cost import LatencyModel, latency_model, network_costs
 from secateur.data import ImageSet
 from secateur.search.digest import digest_of
-from secateur.search.netadapt.candidate import BASE, MATERIAL, TEACHER, Material, scored
+from secateur.search.netadapt.candidate import BASE, MATERIAL, PLANS, TEACHER, Material, scored, taught_by
 from secateur.search.netadapt.config import SearchConfig
 from secateur.search.netadapt.kept_scores import left_of
 from secateur.search.netadapt.proposals import Goal, Proposal, costs_now, exceeded, goals_of, multiples, proposals
@@ -32,12 +32,12 @@ from secateur.search.netadapt.race import Race
 from secateur.search.netadapt.run_folder import COSTS, Event, RunFolder, costs_of
 from secateur.search.workers import Failure, InProcess, Task, Workers
 from secateur.spec import Budget, RunRecord, Scores, SecateurError, Structure, Verification
-from secateur.store import environment, read_run, remember_cut, save_folder
+from secateur.store import environment, history_of, read_run, remember_cut, save_folder
 from secateur.structure import Traced, clone, trace_program
 from secateur.structure.capture import Inputs
 from secateur.structure.selectors import restrict
 from secateur.surgery import shrink, verify_traced
-from secateur.train import Distillation, evaluate, fit
+from secateur.train import evaluate, fit
 
 EVERYTHING = "everything"
 """The block of a cut that rounds all of them."""
@@ -129,7 +129,7 @@ class Search:
         if block not in names:
             raise SecateurError(f"iteration {iteration} did not try {block!r}; it tried {', '.join(names)}")
         self._share()
-        self.workers.share(BASE, look.base)
+        self._share_base(look.base)
         race = Race(iteration, tried, self.config, self.folder, self.workers, self.told)
         found = race.again(names.index(block))
         proposal = tried[names.index(block)]
@@ -143,6 +143,10 @@ class Search:
         if self.config.teacher:
             self.workers.share(TEACHER, self.model)
 
+    def _share_base(self, base: nn.Module) -> None:
+        self.workers.share(BASE, base)
+        self.workers.share(PLANS, history_of(base))
+
     def _searched(self) -> _Look:
         """The first network that is within the budgets."""
         goals, number = self._goals(), len(self.folder.chosen())
@@ -153,7 +157,7 @@ class Search:
                 self.folder.note_reached(number)
                 break
             number += 1
-            self.workers.share(BASE, look.base)
+            self._share_base(look.base)
             if tried is None:
                 tried = self._tried(look, goals, number)
                 self.folder.note_proposals(number, tried)
@@ -175,7 +179,7 @@ class Search:
         if self.config.final_round_to in (1, "1") or any(row["block"] == EVERYTHING for row in chosen):
             return look.base
         number = len(chosen) + 1
-        self.workers.share(BASE, look.base)
+        self._share_base(look.base)
         tried = self.folder.proposals(number, look.structure)
         if tried is None:
             plan = multiples(look.structure, self._scores(look), self._limits(self.config.final_round_to))
@@ -262,15 +266,15 @@ class Search:
     def _train_(self, base: nn.Module, checkpoint_dir: Path) -> None:
         config = self.config
         training = replace(config.long_training, epochs=config.long_epochs, seed=config.seed, device=self.device)
-        teacher = Distillation(base, clone(self.model), alpha=config.teacher) if config.teacher else None
-        fit(
-            base,
-            self.material.train,
-            config=training,
-            distillation=teacher,
-            validation=self.material.held_out if training.early_stopping else None,
-            checkpoint_dir=checkpoint_dir,
-        )
+        with taught_by(clone(self.model) if config.teacher else None, base, self.inputs, config) as teacher:
+            fit(
+                base,
+                self.material.train,
+                config=training,
+                distillation=teacher,
+                validation=self.material.held_out if training.early_stopping else None,
+                checkpoint_dir=checkpoint_dir,
+            )
         base.eval().to("cpu")
 
     def _save(self, model: nn.Module, directory: Path, before: Event, after: Event, proof: Verification | None) -> None:
