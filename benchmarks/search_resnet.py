@@ -4,13 +4,14 @@
 
 All 50,000 JPEG training images of CIFAR-10, 4 % of which judge candidates; those that are ahead learn from labels
 and from the dense network. Accuracy on the 10,000 test images, which nothing was chosen by. A search that was killed
-goes on in `--folder`; the time is that of this call.
+goes on in `--folder`; the times are those of this call, of the driver and all workers.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -28,7 +29,13 @@ RESULT = Path(__file__).parent / "results" / "search_resnet.json"
 DATA = Path(os.environ.get("SECATEUR_DATA", "."))
 TRAINING = TrainConfig(batch_size=128, learning_rate=0.02, schedule="cosine", augment=True, precision="bf16")
 CONFIG = SearchConfig(
-    block_ratio=0.1, short_steps=300, calibration=512, held_out=0.04, teacher=0.9, teacher_features=100.0
+    criterion="second-order",
+    block_ratio=1 / 12,
+    short_steps=300,
+    calibration=512,
+    held_out=0.04,
+    teacher=0.9,
+    teacher_features=100.0,
 )
 
 
@@ -54,12 +61,14 @@ def main() -> None:
     result = search.run()
     minutes = (time.monotonic() - start) / 60
     workers.close()
+    used = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     row = {
         "seed": options.seed,
         "before": before,
         "accuracy": 100 * evaluate(result.model, test)["accuracy"],
         "macs": result.after["macs"] / result.before["macs"],
         "minutes": minutes,
+        "cpu_minutes": used / 60,
         "workers": options.workers,
         "short_steps": options.steps,
         "chosen": [(found["block"], found["after"], found["accuracy"]) for found in result.rows],
