@@ -61,6 +61,8 @@ def retrained(
         features = block_features(small, dense, example_inputs(CASE.model)) if "feature_weight" in asked else ()
         teacher = Distillation(small, dense, features=features, **asked)
     fit(small, train, config=config, distillation=teacher, checkpoint_dir=folder / way.replace(" ", "-"))
+    if teacher is not None:
+        teacher.finish()
     return small.eval()
 
 
