@@ -4,10 +4,10 @@
 
 Four devices alike, each with a share of the filters of every layer; bytes of all links for one image. Without training:
 `prune_crossings` to 40 % and to 20 % of the bytes, from 2,048 training images whose labels are not read. With as many
-epochs of training on top, with the dense network's answers and blocks as a teacher: the closed form's 20 %; ADMM onto the same groups;
-ADMM onto kernels, which is the paper's projection; plain magnitude pruning. The last two have as many zeros as the
-first, and send what their zeros leave to be sent. Accuracy on the 10,000 JPEG test images; `--held-out` trains on four
-fifths of the training images, judges on others, and writes nothing.
+epochs of training on top, with the dense network's answers and blocks as a teacher: the closed form's 20 %; ADMM onto
+the same groups; ADMM onto kernels, which is the paper's projection; plain magnitude pruning. The last two have as many
+zeros as the first, and send what their zeros leave to be sent. Accuracy on the 10,000 JPEG test images; `--held-out`
+trains on four fifths of the training images, judges on others, and writes nothing.
 """
 
 from __future__ import annotations
