@@ -30,9 +30,9 @@ DATA = Path(os.environ.get("SECATEUR_DATA", "."))
 TRAINING = TrainConfig(batch_size=128, learning_rate=0.02, schedule="cosine", augment=True, precision="bf16")
 CONFIG = SearchConfig(
     criterion="second-order",
-    block_ratio=1 / 12,
-    short_steps=300,
-    calibration=512,
+    block_ratio=0.04,
+    short_steps=150,
+    calibration=256,
     held_out=0.04,
     teacher=0.9,
     teacher_features=100.0,
