@@ -19,6 +19,7 @@ from secateur.cli import (
     compare,
     demo,
     evaluate,
+    export,
     finetune,
     inspect,
     materialise,
@@ -56,6 +57,7 @@ VERBS = {
     "report": report,
     "pack": pack,
     "unpack": unpack,
+    "export": export,
     "list": listing,
 }
 

@@ -19,7 +19,7 @@ class Options(Common):
     """Options of `list`."""
 
     what: Annotated[
-        str | None, Argument(metavar="WHAT", help="criteria, allocators, methods, models, data or budgets.")
+        str | None, Argument(metavar="WHAT", help="criteria, allocators, methods, models, data, budgets or exporters.")
     ] = None
 
 
@@ -71,6 +71,12 @@ def _budgets() -> Lines:
     yield SPARSITY, "share of the weights that is removed; with --granularity element and other single weights"
 
 
+def _exporters() -> Lines:
+    from secateur.store.exporting import EXPORTERS
+
+    return EXPORTERS.describe()
+
+
 LISTS: dict[str, Callable[[], Lines]] = {
     "criteria": _criteria,
     "allocators": _allocators,
@@ -78,11 +84,12 @@ LISTS: dict[str, Callable[[], Lines]] = {
     "models": _models,
     "data": _data,
     "budgets": _budgets,
+    "exporters": _exporters,
 }
 
 
 def run(options: Options) -> Outcome:
-    """Show what there is to choose from. One line each: criteria, allocators, methods, models, data, budgets."""
+    """Show what there is to choose from: criteria, allocators, methods, models, data, budgets, exporters."""
     from secateur.spec import RegistryError
 
     if options.what not in LISTS:

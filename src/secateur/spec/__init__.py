@@ -4,6 +4,7 @@ from secateur.spec.budget import SPARSITY, UNITS, Budget, parse_budgets
 from secateur.spec.errors import (
     BudgetError,
     DataError,
+    ExportError,
     MissingExtraError,
     ModelError,
     PlanError,
@@ -15,6 +16,8 @@ from secateur.spec.errors import (
     StoreError,
     TraceError,
 )
+from secateur.spec.exported import ExportRecord, Port
+from secateur.spec.extras import import_extra
 from secateur.spec.masks import ElementMasks
 from secateur.spec.plan import Plan
 from secateur.spec.registry import Registry
@@ -44,12 +47,15 @@ __all__ = [
     "BudgetError",
     "DataError",
     "ElementMasks",
+    "ExportError",
+    "ExportRecord",
     "MissingExtraError",
     "ModelError",
     "NormAfter",
     "Pin",
     "Plan",
     "PlanError",
+    "Port",
     "Registry",
     "RegistryError",
     "Rescale",
@@ -67,5 +73,6 @@ __all__ = [
     "Tie",
     "TraceError",
     "Verification",
+    "import_extra",
     "parse_budgets",
 ]
