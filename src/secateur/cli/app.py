@@ -16,6 +16,7 @@ import typer
 
 from secateur import __version__
 from secateur.cli import (
+    bench,
     compare,
     demo,
     evaluate,
@@ -58,6 +59,7 @@ VERBS = {
     "pack": pack,
     "unpack": unpack,
     "export": export,
+    "bench": bench,
     "list": listing,
 }
 

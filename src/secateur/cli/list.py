@@ -19,7 +19,8 @@ class Options(Common):
     """Options of `list`."""
 
     what: Annotated[
-        str | None, Argument(metavar="WHAT", help="criteria, allocators, methods, models, data, budgets or exporters.")
+        str | None,
+        Argument(metavar="WHAT", help="criteria, allocators, methods, models, data, budgets, exporters or engines."),
     ] = None
 
 
@@ -77,6 +78,12 @@ def _exporters() -> Lines:
     return EXPORTERS.describe()
 
 
+def _engines() -> Lines:
+    from secateur.bench import ENGINES
+
+    return ENGINES.describe()
+
+
 LISTS: dict[str, Callable[[], Lines]] = {
     "criteria": _criteria,
     "allocators": _allocators,
@@ -85,11 +92,12 @@ LISTS: dict[str, Callable[[], Lines]] = {
     "data": _data,
     "budgets": _budgets,
     "exporters": _exporters,
+    "engines": _engines,
 }
 
 
 def run(options: Options) -> Outcome:
-    """Show what there is to choose from: criteria, allocators, methods, models, data, budgets, exporters."""
+    """Show what there is to choose from: criteria, allocators, methods, models, data, budgets, exporters, engines."""
     from secateur.spec import RegistryError
 
     if options.what not in LISTS:

@@ -1,5 +1,6 @@
 """The records that travel between stages, the errors, and the registries. Nothing here imports torch."""
 
+from secateur.spec.bench import BenchRecord, BenchRow
 from secateur.spec.budget import SPARSITY, UNITS, Budget, parse_budgets
 from secateur.spec.errors import (
     BudgetError,
@@ -42,6 +43,8 @@ __all__ = [
     "UNITS",
     "Attribute",
     "Axis",
+    "BenchRecord",
+    "BenchRow",
     "Block",
     "Budget",
     "BudgetError",
