@@ -138,6 +138,27 @@ def test_networks_of_transformers(tmp_path: Path) -> None:
         assert [port.name for port in record.outputs] == ["logits"], name
 
 
+def test_openvino(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    record = export(Text(), TEXT, tmp_path / "text.xml")
+    assert record.verification.ok, record.verification.detail
+    assert record.inputs[0].shape == ("batch", "length")
+    assert sorted(record.sha256) == ["text.bin", "text.xml"]
+    assert sorted(listing(tmp_path)) == ["text.bin", "text.xml", "text.xml.json"]
+    small = export(Tiny(), IMAGE, tmp_path / "tiny.xml")
+    assert [run["batch"] for run in small.runs] == [1, 3]
+    assert small.verification.ok
+
+
+@pytest.mark.slow
+def test_executorch(tmp_path: Path) -> None:
+    pytest.importorskip("executorch")
+    record = export(Tiny(), IMAGE, tmp_path / "tiny.pte")
+    assert record.verification.ok, record.verification.detail
+    assert record.inputs[0].shape == (1, 1, 8, 8)
+    assert export(Text(), TEXT, tmp_path / "text.pte").verification.ok
+
+
 def test_the_command_exports_a_folder_with_masks(tmp_path: Path, runtime: Any) -> None:
     saved, file = tmp_path / "sparse", tmp_path / "sparse.onnx"
     cut = ["--granularity", "element", "--budget", "sparsity=0.8"]
@@ -201,6 +222,8 @@ def test_code_that_looks_at_values_is_one_error(tmp_path: Path) -> None:
     [
         ("onnxruntime", "onnx", "export"),
         ("onnxscript", "onnx", "export"),
+        ("openvino", "xml", "openvino"),
+        ("executorch.exir", "pte", "executorch"),
     ],
 )
 def test_a_missing_library_names_its_extra(

@@ -54,7 +54,8 @@ def eager(model: nn.Module, inputs: Inputs, folder: Path) -> Started:  # noqa: A
 def compiled(model: nn.Module, inputs: Inputs, folder: Path) -> Started:  # noqa: ARG001
     """Compiles. Raises ModelError where torch.compile fails: without a C++ compiler, for example."""
     torch._dynamo.config.recompile_limit = max(ROOM, torch._dynamo.config.recompile_limit)
-    made = torch.compile(model, dynamic=False)
+    with quiet():
+        made = torch.compile(model, dynamic=False)
 
     def forward() -> object:
         return made(**inputs) if isinstance(inputs, dict) else made(*inputs)

@@ -1,6 +1,6 @@
 """Files of other formats: written, run again, and compared with the network."""
 
-from secateur.store.exporting import onnx, torch_export  # noqa: F401  (they register themselves)
+from secateur.store.exporting import executorch, onnx, openvino, torch_export  # noqa: F401  (they register themselves)
 from secateur.store.exporting.export import OPSET, ExportOptions, demand_free, export, format_of, record_path
 from secateur.store.exporting.exporter import EXPORTERS, Exporter, Run, Written
 

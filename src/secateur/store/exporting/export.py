@@ -19,7 +19,7 @@ from secateur.spec import ExportError, ExportRecord, SecateurError, StoreError, 
 from secateur.spec.files import write_whole
 from secateur.store.environment import environment
 from secateur.store.exporting.exporter import EXPORTERS, Exporter, Run, Written
-from secateur.store.exporting.graph import LEAST, Flat, Graph, graph_of, reason
+from secateur.store.exporting.graph import LEAST, Flat, Graph, graph_of, quiet, reason
 from secateur.store.exporting.inputs import BATCH, inputs_of, sizes_of
 from secateur.structure.capture import normalise_inputs
 from secateur.surgery.verify import compared, eval_outputs, tolerance_of
@@ -73,28 +73,24 @@ def export(
     name = options.format or format_of(file)
     exporter = EXPORTERS.get(name)
     demand_free(file, exporter)
-    inputs = normalise_inputs(example_inputs)
-    flat = Flat(model, inputs)
-    graph = graph_of(flat, inputs_of(model, inputs), () if options.fixed else exporter.free)
-    with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.absolute().parent) as folder:
+    with quiet(), tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.absolute().parent) as folder:
         made = Path(folder) / file.name
+        inputs = normalise_inputs(example_inputs)
+        flat = Flat(model, inputs)
+        graph = graph_of(flat, inputs_of(model, inputs), () if options.fixed else exporter.free)
         written = _written(exporter, name, graph, made, options.opset)
-        reads, gives = graph.ports()
         runs = tuple(_runs(flat, graph, written, options))
         files = sorted(Path(folder).iterdir(), key=lambda path: path == made)  # what the file needs is there first
         record = ExportRecord(
             format=name,
             model=f"{type(model).__module__}.{type(model).__qualname__}",
-            inputs=reads,
-            outputs=gives,
-            sha256={path.name: _sha256(path) for path in files},
-            size_bytes={path.name: path.stat().st_size for path in files},
-            verification=max((found for _, found in runs), key=lambda found: found.relative_diff),
-            runs=tuple({**sizes, **asdict(found)} for sizes, found in runs),
-            details=written.details,
             source=dict(source or {}),
             environment={**environment(), **_versions()},
             notes=(*graph.notes, *written.notes, *_zeros(model)),
+            details=written.details,
+            **_ports(graph),
+            **_hashes(files),
+            **_proof(runs),
         )
         for path in files:
             path.replace(file.with_name(path.name))
@@ -169,6 +165,26 @@ def _sizes_to_try(graph: Graph) -> Iterator[dict[str, int]]:
     yield sizes
     if sizes:
         yield {name: OTHER_BATCH if name == BATCH else max(LEAST[name], size - 3) for name, size in sizes.items()}
+
+
+def _ports(graph: Graph) -> dict[str, Any]:
+    reads, gives = graph.ports()
+    return {"inputs": reads, "outputs": gives}
+
+
+def _hashes(files: Sequence[Path]) -> dict[str, Any]:
+    return {
+        "sha256": {path.name: _sha256(path) for path in files},
+        "size_bytes": {path.name: path.stat().st_size for path in files},
+    }
+
+
+def _proof(runs: Sequence[tuple[dict[str, int], Verification]]) -> dict[str, Any]:
+    """Every run, and the worst of them."""
+    return {
+        "verification": max((found for _, found in runs), key=lambda found: found.relative_diff),
+        "runs": tuple({**sizes, **asdict(found)} for sizes, found in runs),
+    }
 
 
 def _zeros(model: nn.Module) -> Sequence[str]:

@@ -33,16 +33,21 @@ class Written:
 class Exporter(Protocol):
     """A format."""
 
-    suffix: str
-    """Of its files, with the dot."""
-    free: tuple[str, ...]
-    """Sizes that the format may leave to the caller: `batch`, `length`."""
+    @property
+    def suffix(self) -> str:
+        """Of its files, with the dot."""
+        ...
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Sizes that the format may leave to the caller: `batch`, `length`."""
+        ...
 
     def write(self, graph: Graph, file: Path, *, opset: int) -> Written:
         """Write the graph to the file, and beside it what belongs to it under names that begin with the file's stem.
 
-        opset: of ONNX; other formats have none. Raises MissingExtraError before any work; whatever else it raises is
-        taken for a network that the format cannot say.
+        opset: of ONNX; other formats have none. Warnings and log lines are not shown. Raises MissingExtraError before
+        any work; whatever else it raises is taken for a network that the format cannot say.
         """
         ...
 

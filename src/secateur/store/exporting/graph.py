@@ -147,7 +147,7 @@ def _program(flat: Flat, inputs: Sequence[Input]) -> ExportedProgram:
     sizes = {name: max(2, size) for name, size in sizes_of(inputs).items()}
     examples = tuple(one.fresh(sizes, generator) for one in inputs)
     shapes = tuple({place: Dim.DYNAMIC(min=LEAST[name]) for place, name in one.moving.items()} for one in inputs)
-    with quiet(), torch.no_grad(), eval_mode(flat), _plain_attention():
+    with torch.no_grad(), eval_mode(flat), _plain_attention():
         return torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,7 @@ def inputs_of(model: nn.Module, inputs: Inputs) -> list[Input]:
     found: list[Input] = []
     for path, leaf in tree_flatten_with_path(inputs)[0]:
         if isinstance(leaf, Tensor):
-            keys = [getattr(step, "key", getattr(step, "idx", step)) for step in path]
+            keys: list[Any] = [getattr(step, "key", getattr(step, "idx", step)) for step in path]
             if isinstance(inputs, tuple):
                 keys[0] = parameters[keys[0]] if keys[0] < len(parameters) else f"input_{keys[0]}"
             found.append(Input("_".join(map(str, keys)), leaf, {} if len(path) > 1 else _moving(leaf)))

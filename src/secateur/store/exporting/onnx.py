@@ -11,7 +11,7 @@ from torch import Tensor
 
 from secateur.spec import StoreError, import_extra
 from secateur.store.exporting.exporter import EXPORTERS, Run, Written
-from secateur.store.exporting.graph import Graph, quiet
+from secateur.store.exporting.graph import Graph
 from secateur.store.exporting.inputs import BATCH, LENGTH
 
 EXTRA = "export"
@@ -26,17 +26,16 @@ class Onnx:
     def write(self, graph: Graph, file: Path, *, opset: int) -> Written:
         for library in ("onnx", "onnxscript", "onnxruntime"):
             import_extra(library, EXTRA)
-        with quiet():
-            made: Any = torch.onnx.export(
-                graph.program,
-                dynamo=True,
-                input_names=graph.input_names,
-                output_names=graph.output_names,
-                dynamic_shapes=tuple(dict(one.moving) for one in graph.inputs),
-                opset_version=opset,
-                verbose=False,
-            )
-            made.save(file, external_data=False)
+        made: Any = torch.onnx.export(
+            graph.program,
+            dynamo=True,
+            input_names=graph.input_names,
+            output_names=graph.output_names,
+            dynamic_shapes=tuple(dict(one.moving) for one in graph.inputs),
+            opset_version=opset,
+            verbose=False,
+        )
+        made.save(file, external_data=False)  # beyond 2 GB weights lie beside the file all the same
         got = made.model.opset_imports[""]
         notes = () if got == opset else (f"the opset is {got}: the network cannot be said in {opset}",)
         return Written(lambda: opened(file), {"opset": got}, notes)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from secateur.store.exporting.exporter import EXPORTERS, Run, Written
-from secateur.store.exporting.graph import Graph, quiet
+from secateur.store.exporting.graph import Graph
 from secateur.store.exporting.inputs import BATCH, LENGTH
 
 
@@ -20,15 +20,13 @@ class TorchExport:
     free = (BATCH, LENGTH)
 
     def write(self, graph: Graph, file: Path, *, opset: int) -> Written:  # noqa: ARG002
-        with quiet():
-            torch.export.save(graph.program, file)
+        torch.export.save(graph.program, file)
         return Written(lambda: opened(file))
 
 
 def opened(file: Path) -> Run:
     """What runs the file."""
-    with quiet():
-        network = torch.export.load(file).module()
+    network = torch.export.load(file).module()
 
     def run(tensors: Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad():
