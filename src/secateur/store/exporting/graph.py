@@ -148,7 +148,10 @@ def _program(flat: Flat, inputs: Sequence[Input]) -> ExportedProgram:
     examples = tuple(one.fresh(sizes, generator) for one in inputs)
     shapes = tuple({place: Dim.DYNAMIC(min=LEAST[name]) for place, name in one.moving.items()} for one in inputs)
     with torch.no_grad(), eval_mode(flat), _plain_attention():
-        return torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
+        program = torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine, which are no business of those who get the file
+    return program
 
 
 def reason(error: BaseException) -> str:
