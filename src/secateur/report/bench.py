@@ -27,7 +27,10 @@ class Bench:
         """None where the folder holds none; raises StoreError where it is damaged."""
         if not (path / BENCH).is_file():
             return None
-        record = BenchRecord.from_json(read_bytes(path / BENCH))
+        try:
+            record = BenchRecord.from_json(read_bytes(path / BENCH))
+        except StoreError as error:
+            raise StoreError(f"{path / BENCH}: {error}") from error
         if not record.rows:
             raise StoreError(f"{path / BENCH} holds no measurements; run secateur bench again")
         return cls(path, record)

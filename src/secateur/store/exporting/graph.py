@@ -120,22 +120,25 @@ def graph_of(flat: Flat, inputs: Sequence[Input], free: Sequence[str]) -> Graph:
 
     Raises ExportError where torch.export cannot follow the code.
     """
-    with torch.no_grad():
-        outputs = tuple(flat.by_name(*(one.example.cpu() for one in inputs)))
+    name = type(flat.model).__qualname__
+    try:
+        with torch.no_grad():
+            outputs = tuple(flat.by_name(*(one.example.cpu() for one in inputs)))
+    except Exception as error:  # of the user's code
+        raise ExportError(f"{name}: its own forward fails on the example inputs: {reason(error)}") from error
     notes: list[str] = []
-    held = [name for name in free if name in sizes_of(inputs)]
+    held = [size for size in free if size in sizes_of(inputs)]
     for count in range(len(held), -1, -1):
         kept = [one.only(held[:count]) for one in inputs]
         try:
             program = _program(flat, kept)
         except Exception as error:  # the user's code may raise anything at sizes that it was not written for
             if not count:
-                name = type(flat.model).__qualname__
                 raise ExportError(
                     f"{name}: torch.export cannot follow the forward: {reason(error)}; keep values of tensors out of "
                     "`if` and sizes there, or export the part of the network that has none"
                 ) from error
-            notes.append(f"the {held[count - 1]} is fixed: {reason(error)}")
+            notes.append(f"the {held[count - 1]} is fixed: {_why_fixed(error)}")
         else:
             return Graph(program, tuple(kept), outputs, tuple(notes))
     raise AssertionError("the loop ends with a graph or an error")
@@ -152,6 +155,11 @@ def _program(flat: Flat, inputs: Sequence[Input]) -> ExportedProgram:
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine, which are no business of those who get the file
     return program
+
+
+def _why_fixed(error: Exception) -> str:
+    constant = "Constraints violated" in str(error)
+    return "the network's code holds it as a constant" if constant else reason(error)
 
 
 def reason(error: BaseException) -> str:
