@@ -30,7 +30,7 @@ $(RUNTIME): pyproject.toml constraints.txt
 
 # torchvision and timm without their requirements: the torch that is there must stay.
 $(TOOLS): $(RUNTIME)
-	$(INSTALL) --editable '.[data,dev,search]'
+	$(INSTALL) --editable '.[data,dev,export,search]'
 	$(INSTALL) --no-deps torchvision timm
 	$(INSTALL) huggingface_hub pillow pyyaml transformers
 	touch $@

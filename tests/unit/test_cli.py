@@ -108,7 +108,9 @@ def test_no_arguments_show_the_help() -> None:
     assert secateur("--version").out == f"secateur {sc.__version__}\n"
 
 
-@pytest.mark.parametrize("what", ["criteria", "allocators", "methods", "models", "data", "budgets"])
+@pytest.mark.parametrize(
+    "what", ["criteria", "allocators", "methods", "models", "data", "budgets", "exporters", "engines"]
+)
 def test_lists_have_one_line_each(what: str) -> None:
     text, record = secateur("list", what), secateur("list", what, "--json").record
     assert text.code == 0

@@ -16,9 +16,11 @@ import typer
 
 from secateur import __version__
 from secateur.cli import (
+    bench,
     compare,
     demo,
     evaluate,
+    export,
     finetune,
     inspect,
     materialise,
@@ -56,6 +58,8 @@ VERBS = {
     "report": report,
     "pack": pack,
     "unpack": unpack,
+    "export": export,
+    "bench": bench,
     "list": listing,
 }
 

@@ -19,7 +19,8 @@ class Options(Common):
     """Options of `list`."""
 
     what: Annotated[
-        str | None, Argument(metavar="WHAT", help="criteria, allocators, methods, models, data or budgets.")
+        str | None,
+        Argument(metavar="WHAT", help="criteria, allocators, methods, models, data, budgets, exporters or engines."),
     ] = None
 
 
@@ -71,6 +72,18 @@ def _budgets() -> Lines:
     yield SPARSITY, "share of the weights that is removed; with --granularity element and other single weights"
 
 
+def _exporters() -> Lines:
+    from secateur.store.exporting import EXPORTERS
+
+    return EXPORTERS.describe()
+
+
+def _engines() -> Lines:
+    from secateur.bench import ENGINES
+
+    return ENGINES.describe()
+
+
 LISTS: dict[str, Callable[[], Lines]] = {
     "criteria": _criteria,
     "allocators": _allocators,
@@ -78,11 +91,13 @@ LISTS: dict[str, Callable[[], Lines]] = {
     "models": _models,
     "data": _data,
     "budgets": _budgets,
+    "exporters": _exporters,
+    "engines": _engines,
 }
 
 
 def run(options: Options) -> Outcome:
-    """Show what there is to choose from. One line each: criteria, allocators, methods, models, data, budgets."""
+    """Show what there is to choose from: criteria, allocators, methods, models, data, budgets, exporters, engines."""
     from secateur.spec import RegistryError
 
     if options.what not in LISTS:

@@ -7,9 +7,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from secateur.data.extras import import_extra
 from secateur.data.limits import MAX_PIXELS
-from secateur.spec import DataError
+from secateur.spec import DataError, import_extra
 
 
 def decoded(source: Path | IO[bytes], *, where: str, mode: str | None, size: tuple[int, int] | None) -> np.ndarray:
@@ -18,7 +17,7 @@ def decoded(source: Path | IO[bytes], *, where: str, mode: str | None, size: tup
     `mode` is `"L"` (grey) or `"RGB"`, None for what the file holds; `size` is the height and width to scale to, None
     for the file's own. Raises DataError naming the file for a broken image, or a coloured one where grey is wanted.
     """
-    pillow = import_extra("PIL.Image")
+    pillow = import_extra("PIL.Image", "data")
     try:
         with pillow.open(source) as image:
             _check(image, mode, where)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from secateur.data.extras import import_extra
 from secateur.data.images import ImageSet
 from secateur.data.source import DATA, Request
 from secateur.data.split import stratified
-from secateur.spec import DataError
+from secateur.spec import DataError, import_extra
 
 GREY_LEVELS = 16
 """Largest value in scikit-learn's copy."""
@@ -20,7 +19,7 @@ def open_digits(request: Request) -> ImageSet:
     """One part of a fixed stratified 80/20 split; grey levels 0..16 become 0..255."""
     if request.path is not None:
         raise DataError(f"digits reads no file, got {request.path}; write digits alone")
-    bunch = import_extra("sklearn.datasets").load_digits()
+    bunch = import_extra("sklearn.datasets", "data").load_digits()
     chosen = stratified(bunch.target, request.split)
     images = np.rint(bunch.images[chosen] * (255 / GREY_LEVELS)).astype(np.uint8)
     return ImageSet(

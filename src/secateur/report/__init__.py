@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from secateur.report.bench import Bench
 from secateur.report.comparison import Comparison
 from secateur.report.page import DOCTYPE, GENERATOR, page
 from secateur.report.partition import Partition
@@ -18,7 +19,7 @@ from secateur.spec.files import write_whole
 
 __all__ = ["read_run", "write_report"]
 
-KINDS = (Search, Partition, Comparison, Sensitivity, SavedModel, TrainingLog)
+KINDS = (Search, Partition, Comparison, Sensitivity, Bench, SavedModel, TrainingLog)
 """What a path can be, in the order in which it is looked at."""
 
 
@@ -31,8 +32,8 @@ def read_run(path: str | Path) -> Run:
             return found
     what = "holds no run" if path.is_dir() else "is no run" if path.exists() else "does not exist"
     raise StoreError(
-        f"{path} {what}; name a folder that prune, train, finetune, sensitivity, search, compare or partition wrote "
-        "(--out), or a training log (--log FILE.jsonl)"
+        f"{path} {what}; name a folder that prune, train, finetune, sensitivity, search, compare, bench or partition "
+        "wrote (--out), or a training log (--log FILE.jsonl)"
     )
 
 

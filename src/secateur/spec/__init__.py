@@ -1,9 +1,11 @@
 """The records that travel between stages, the errors, and the registries. Nothing here imports torch."""
 
+from secateur.spec.bench import BenchRecord, BenchRow
 from secateur.spec.budget import SPARSITY, UNITS, Budget, parse_budgets
 from secateur.spec.errors import (
     BudgetError,
     DataError,
+    ExportError,
     MissingExtraError,
     ModelError,
     PlanError,
@@ -15,6 +17,8 @@ from secateur.spec.errors import (
     StoreError,
     TraceError,
 )
+from secateur.spec.exported import ExportRecord, Port
+from secateur.spec.extras import import_extra
 from secateur.spec.masks import ElementMasks
 from secateur.spec.plan import Plan
 from secateur.spec.registry import Registry
@@ -39,17 +43,22 @@ __all__ = [
     "UNITS",
     "Attribute",
     "Axis",
+    "BenchRecord",
+    "BenchRow",
     "Block",
     "Budget",
     "BudgetError",
     "DataError",
     "ElementMasks",
+    "ExportError",
+    "ExportRecord",
     "MissingExtraError",
     "ModelError",
     "NormAfter",
     "Pin",
     "Plan",
     "PlanError",
+    "Port",
     "Registry",
     "RegistryError",
     "Rescale",
@@ -67,5 +76,6 @@ __all__ = [
     "Tie",
     "TraceError",
     "Verification",
+    "import_extra",
     "parse_budgets",
 ]

@@ -42,6 +42,10 @@ class StoreError(SecateurError, ValueError):
     """A saved folder is missing, truncated, tampered with, or belongs to another model."""
 
 
+class ExportError(SecateurError, ValueError):
+    """A network cannot be said in the format that was asked for; nothing was written."""
+
+
 class WriteError(SecateurError, OSError):
     """A file cannot be written: the disk is full, or the folder is not ours. What was there before stands."""
 
