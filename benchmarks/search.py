@@ -4,9 +4,9 @@
 
 The dense network is trained from each seed. The search goes to half in iterations, its result is trained for some
 epochs; the candidate that wins an iteration has been trained for `short_steps` in it. `one cut` is `prune` with what it
-does by itself when it is given data, by the same criterion, then trained for as many steps as the network of the search has had in all; `one
-cut, all steps` for as many as all candidates have had together. Each trains at the best of three rates, as judged on
-images held out of training, with the same schedule. Accuracy on test images.
+does by itself when it is given data, by the same criterion, then trained for as many steps as the network of the search
+has had in all; `one cut, all steps` for as many as all candidates have had together. Each trains at the best of three
+rates, as judged on images held out of training, with the same schedule. Accuracy on test images.
 """
 
 from __future__ import annotations
