@@ -220,14 +220,6 @@ def test_a_run_that_was_not_verified_can_be_read_back(tmp_path: Path) -> None:
     assert read_run(tmp_path / "wrong").verification == worst
 
 
-def test_the_card_says_how_to_load(saved: Path, tmp_path: Path) -> None:
-    model = small_network().model
-    assert 'sc.load("path/to/this/folder")\n' in (saved / "README.md").read_text()
-    factory = save_folder(model, tmp_path / "factory", source={"name": "my.models:net"})
-    assert "my.models:net" in (factory / "README.md").read_text()
-    assert "LeNet5(...)" in (save_folder(model, tmp_path / "bare") / "README.md").read_text()
-
-
 def test_history_can_be_noted_for_a_copy(saved: Path) -> None:
     first, copy = sc.load(saved), sc.load(saved)
     remember_history(copy, [])

@@ -18,7 +18,7 @@ from secateur.spec.errors import (
 from secateur.spec.masks import ElementMasks
 from secateur.spec.plan import Plan
 from secateur.spec.registry import Registry
-from secateur.spec.run import RunRecord, Verification
+from secateur.spec.run import PastRun, RunRecord, Verification
 from secateur.spec.scores import Scores
 from secateur.spec.structure import (
     Attribute,
@@ -47,6 +47,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "NormAfter",
+    "PastRun",
     "Pin",
     "Plan",
     "PlanError",
