@@ -29,7 +29,7 @@ class Options(ModelOptions):
 
 
 def run(options: Options) -> Outcome:
-    """Check that a saved folder or container is what it says. Given the --original, the cut is made and proved again."""
+    """Check that a saved folder or container is what it says; with the --original, make the cut again and prove it."""
     from secateur.cli.opening import look_up
     from secateur.sparse import UPDATING, masks_of, sparsity
     from secateur.spec import StoreError
