@@ -198,6 +198,10 @@ def load_into(directory: str | Path, model: nn.Module) -> nn.Module:
             replay_(model, plans)
         except (PlanError, AttributeError) as error:
             raise StoreError(f"{folder} does not belong to this model: {error}") from error
+        except LookupError as error:
+            raise StoreError(
+                f"{folder / PLAN} contradicts itself: it names {error} but does not say what it is; copy the folder again"
+            ) from error
     stock = read_stock(folder) if manifest.layout == "transformers" else None
     weights = read_weights(folder) if stock is None else {found.name: found.tensor for found in named_tensors(stock)}
     if fingerprint(named_tensors(model)) != manifest.fingerprint:
