@@ -200,7 +200,7 @@ def load_into(directory: str | Path, model: nn.Module) -> nn.Module:
             raise StoreError(f"{folder} does not belong to this model: {error}") from error
         except LookupError as error:
             raise StoreError(
-                f"{folder / PLAN} contradicts itself: it names {error} but does not say what it is; copy the folder again"
+                f"{folder / PLAN} contradicts itself: it names {error} without describing it; copy the folder again"
             ) from error
     stock = read_stock(folder) if manifest.layout == "transformers" else None
     weights = read_weights(folder) if stock is None else {found.name: found.tensor for found in named_tensors(stock)}
