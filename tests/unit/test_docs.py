@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -69,6 +70,21 @@ def test_python_examples_run(name: str, capsys: pytest.CaptureFixture[str]) -> N
     with torch.random.fork_rng():
         runpy.run_path(str(EXAMPLES / name))
     assert capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("here")
+def test_the_cells_of_the_tour_run_in_order(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm")
+    pytest.importorskip("transformers")
+    cells = [cell for cell in json.loads((EXAMPLES / "tour.ipynb").read_text())["cells"] if cell["cell_type"] == "code"]
+    Path("tour.py").write_text("\n\n".join("".join(cell["source"]) for cell in cells))
+    with torch.random.fork_rng():
+        runpy.run_path("tour.py", run_name="__main__")
+    said = capsys.readouterr().out.splitlines()
+    shown = [line for cell in cells for output in cell["outputs"] for line in output["text"]]
+    assert len(said) == len(shown)
 
 
 def test_every_public_name_is_used_in_an_example() -> None:

@@ -333,7 +333,7 @@ def test_values_that_the_type_cannot_say_are_refused(tmp_path: Path) -> None:
 def test_a_rounded_folder_is_sound_and_says_so(saved: Path, tmp_path: Path, values: Any) -> None:
     manifest = pack_folder(saved, tmp_path / "small.sct", options=PackOptions(values=values))
     original = {file.name: file.original_sha256 for file in manifest.files if file.original_sha256 is not None}
-    assert set(original) == {"model.safetensors", "manifest.json"}
+    assert set(original) == {"model.safetensors", "manifest.json", "README.md"}
     assert original["model.safetensors"] == hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest()
     unpack_folder(tmp_path / "small.sct", tmp_path / "again")
     read_manifest(tmp_path / "again")

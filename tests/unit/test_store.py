@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from torch import nn
 
 import secateur as sc
 from secateur.models import build_model, example_inputs
-from secateur.spec import RunRecord, StoreError
+from secateur.spec import PlanError, RunRecord, StoreError, Tie
 from secateur.store import history_of, read_manifest, read_run, remember_history, save_folder
 
 SOURCE = {"name": "lenet5"}
@@ -122,6 +125,30 @@ def test_no_code_runs_because_a_folder_asks_for_it(saved: Path, tmp_path: Path) 
         sc.load(hostile)
 
 
+def test_a_plan_that_names_what_it_does_not_describe_is_refused(saved: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(saved, broken)
+    plan, manifest = (saved / "plan.json").read_text(), json.loads((saved / "manifest.json").read_text())
+    messages = []
+    for found in re.finditer(r"conv2\.out", plan):
+        changed = f"{plan[: found.start()]}convX.out{plan[found.end() :]}"
+        (broken / "plan.json").write_text(changed)
+        manifest["sha256"]["plan.json"] = hashlib.sha256(changed.encode()).hexdigest()
+        (broken / "manifest.json").write_text(json.dumps(manifest))
+        try:
+            sc.load(broken)
+        except StoreError as error:
+            messages.append(str(error))
+    assert any("contradicts itself" in message for message in messages)
+
+
+def test_a_plan_whose_ties_name_no_axis_is_refused() -> None:
+    plan = small_network().plan
+    tied = replace(plan.structure, ties=(Tie((("conv1.out", 1), ("nothing.out", 1)), "made up"),))
+    with pytest.raises(PlanError, match=r"lacks axis 'nothing\.out'"):
+        replace(plan, structure=tied)
+
+
 def test_another_model_is_refused_with_the_first_difference(saved: Path) -> None:
     with pytest.raises(StoreError, match=r"does not belong to this model.*conv1"):
         sc.load(saved, build_model("lenet5-caffe"))
@@ -218,14 +245,6 @@ def test_a_run_that_was_not_verified_can_be_read_back(tmp_path: Path) -> None:
     worst = sc.Verification(float("inf"), float("inf"), False, detail="shapes differ")
     save_folder(build_model("lenet5"), tmp_path / "wrong", run=RunRecord("prune", "m", verification=worst))
     assert read_run(tmp_path / "wrong").verification == worst
-
-
-def test_the_card_says_how_to_load(saved: Path, tmp_path: Path) -> None:
-    model = small_network().model
-    assert 'sc.load("path/to/this/folder")\n' in (saved / "README.md").read_text()
-    factory = save_folder(model, tmp_path / "factory", source={"name": "my.models:net"})
-    assert "my.models:net" in (factory / "README.md").read_text()
-    assert "LeNet5(...)" in (save_folder(model, tmp_path / "bare") / "README.md").read_text()
 
 
 def test_history_can_be_noted_for_a_copy(saved: Path) -> None:

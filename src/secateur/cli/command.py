@@ -36,12 +36,12 @@ def command_of(verb: str, options: type[O], run: Callable[[O], Outcome]) -> Call
 
 def _work(verb: str, options: type[O], run: Callable[[O], Outcome], explicit: Mapping[str, Any]) -> Outcome:
     from secateur.cli.recipe import resolved
-    from secateur.cli.session import prepare
+    from secateur.cli.session import UNTIL_DONE, prepare
 
     settings = resolved(verb, options, explicit)
     if rank() > 0 and not issubclass(options, TrainingOptions):
         return Outcome({}, "")  # training alone is shared; all else the first process does
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr), UNTIL_DONE:
         prepare(settings)
         return run(settings)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from secateur.cli.options import DataOptions, ModelOptions
+from secateur.cli.session import unpacked
 from secateur.data import ImageSet, Split, TextSet, open_data, open_text
 from secateur.loading import load
 from secateur.models import (
@@ -35,7 +36,7 @@ class Target:
     name: str
     """For `build_model`."""
     folder: Path | None
-    """Where its weights and plans are, for a folder that Secateur saved."""
+    """Where its weights and plans are, for a folder that Secateur saved or a container of one."""
     input_shape: Shape | None
     """None where only the data can tell."""
     asked_shape: Shape | None
@@ -117,13 +118,15 @@ def _demanded(options: DataOptions) -> str:
 def look_up(options: ModelOptions) -> Target:
     """Find out what MODEL is; builds nothing."""
     if not options.model:
-        raise ModelError("no model given; name one (secateur list models) or give a folder that Secateur saved")
+        raise ModelError(
+            "no model given; name one (secateur list models), or give a folder that Secateur saved or packed"
+        )
     folder = _as_folder(options.model)
     if options.factory is not None and folder is None:
         raise ModelError(f"--factory builds the original of a saved folder, and {options.model} is none; drop it")
     saved: dict[str, Any] = {"name": options.model}
     if folder is not None:
-        saved = _saved_source(folder, options.factory)
+        saved = _saved_source(folder, options.model, options.factory)
     asked = _parsed_shape(options.input_shape) or _saved_shape(saved)
     name = saved["name"]
     return Target(
@@ -139,21 +142,23 @@ def look_up(options: ModelOptions) -> Target:
 
 
 def _as_folder(model: str) -> Path | None:
-    """MODEL as a folder: a path that exists or looks like one, unless a model has that name."""
+    """MODEL as a folder: a path that exists or looks like one, unless a model has that name; a container's files."""
     path = Path(model)
     if ":" in model or model in dict(list_models()):
         return None
+    if path.is_file():
+        return unpacked(path)
     return path if path.is_dir() or len(path.parts) > 1 else None
 
 
-def _saved_source(folder: Path, factory: str | None) -> dict[str, Any]:
+def _saved_source(folder: Path, called: str, factory: str | None) -> dict[str, Any]:
     source = read_source(folder)
     if factory is not None:
         return {**source, "name": factory}
     name = source.get("name")
     if not name or (":" in name and not name.startswith(SAFE_SOURCES)):
         raise StoreError(
-            f"{folder} holds a model that was built by code of yours{f' ({name})' if name else ''}; say by which: "
+            f"{called} holds a model that was built by code of yours{f' ({name})' if name else ''}; say by which: "
             f"--factory {name or 'package.module:factory'}"
         )
     return source

@@ -31,7 +31,7 @@ class ModelOptions(Common):
         Argument(
             metavar="MODEL",
             help="A built-in name (secateur list models), torchvision:NAME, timm:NAME, hf:DIR, nas:SEED, "
-            "package.module:factory, or a folder that Secateur saved.",
+            "package.module:factory, a folder that Secateur saved, or the container that it was packed into.",
         ),
     ] = None
     factory: Annotated[

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class Options(Common):
     """Options of `pack`."""
 
-    folder: Annotated[Path | None, Argument(metavar="FOLDER", help="A folder that Secateur saved.")] = None
+    folder: Annotated[
+        Path | None, Argument(metavar="FOLDER", help="A folder that Secateur saved, or a container, to pack otherwise.")
+    ] = None
     out: Annotated[Path | None, Option("--out", "-o", metavar="FILE.sct", help="The container.")] = None
     encoding: Annotated[
         str,
@@ -42,6 +44,7 @@ class Options(Common):
 
 def run(options: Options) -> Outcome:
     """Pack a saved folder into one file: each tensor in the smallest of several encodings, bit for bit."""
+    from secateur.cli.session import unpacked
     from secateur.spec import StoreError
     from secateur.store.packed import PackOptions, ValueType, pack_folder
 
@@ -49,8 +52,9 @@ def run(options: Options) -> Outcome:
         raise StoreError("name a folder and a file: secateur pack FOLDER -o model.sct")
     if options.out.is_dir():
         raise StoreError(f"--out {options.out} is a folder; name a file, for example {options.out / 'model.sct'}")
+    folder = unpacked(options.folder) if options.folder.is_file() else options.folder
     how = PackOptions(options.encoding, cast("ValueType | None", options.values), not options.no_entropy)
-    manifest = pack_folder(options.folder, options.out, options=how, base=options.delta)
+    manifest = pack_folder(folder, options.out, options=how, base=options.delta)
     size_bytes = options.out.stat().st_size
     record = {
         "out": str(options.out),

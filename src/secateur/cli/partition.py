@@ -199,13 +199,24 @@ def _save(
     from secateur.cli.saving import save
 
     split.save(out, model, {"model": str(record["model"]), "strategy": options.strategy, "budget": options.budget})
+    stages = [{"stage": stage, "accuracy": accuracy} for stage, accuracy in record.get("stages", {}).items()]
     save(
         "partition",
         options,
         model,
         out=out / MODEL,
         source=opened.source,
-        before={key: record[key] for key in ("bytes", "speedup")},
-        after=dict(record.get("after", {})),
-        stages=[{"stage": stage, "accuracy": accuracy} for stage, accuracy in record.get("stages", {}).items()],
+        before=_metrics({key: record[key] for key in ("bytes", "speedup")}, stages[:1]),
+        after=_metrics(record.get("after", {}), stages[-1:]),
+        stages=stages,
     )
+
+
+def _metrics(described: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What crosses, also in all, and the accuracy of a stage where it was measured."""
+    found = dict(described)
+    if described:
+        found["link_bytes"] = sum(map(sum, described["bytes"]))
+    if stages:
+        found["accuracy"] = stages[-1]["accuracy"]
+    return found

@@ -1,14 +1,26 @@
-"""What holds for the whole run of a verb: threads, device, notes on stderr."""
+"""What holds for the whole run of a verb: threads, device, notes on stderr, containers that are open."""
 
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 
 from secateur.cli.options import Common
 from secateur.cli.processes import rank
 from secateur.spec import SecateurError
+
+UNTIL_DONE = ExitStack()
+"""Closed when the verb is done."""
+
+
+def unpacked(container: Path) -> Path:
+    """The files of a container, in a folder that is there until the verb is done. Raises StoreError."""
+    from secateur.store.packed import unpacked
+
+    return UNTIL_DONE.enter_context(unpacked(container))
 
 
 def note(text: str) -> None:

@@ -29,7 +29,7 @@ class Options(ModelOptions):
 
 
 def run(options: Options) -> Outcome:
-    """Check that a saved folder is what it says. Given the --original, the cut is made and proved again."""
+    """Check that a saved folder or container is what it says; with the --original, make the cut again and prove it."""
     from secateur.cli.opening import look_up
     from secateur.sparse import UPDATING, masks_of, sparsity
     from secateur.spec import StoreError
@@ -39,7 +39,7 @@ def run(options: Options) -> Outcome:
         raise StoreError("verify takes --weights for the --original alone; name the model before the cut, too")
     target = look_up(replace(options, weights=None))
     if target.folder is None:
-        raise StoreError(f"verify checks a folder that Secateur saved, got {target.name}")
+        raise StoreError(f"verify checks a folder that Secateur saved, or a container, got {target.name}")
     opened = target.build()
     plans = history_of(opened.model)
     predicted, counted = _param_counts(opened.model, plans)
@@ -50,7 +50,7 @@ def run(options: Options) -> Outcome:
         record["sparsity"] = sparsity(opened.model)
         lines.append(f"sparsity: {record['sparsity']:.4f}, zeros are where the masks say")
     if options.original is not None:
-        factory = options.factory if Path(options.original).is_dir() else None
+        factory = options.factory if Path(options.original).exists() else None
         original = look_up(replace(options, model=options.original, factory=factory))
         proof, same = _replayed(original, opened.model, plans)
         masks = masks_of(opened.model)

@@ -16,6 +16,7 @@ from secateur.recover import SECOND_ORDER, joint_refit_, rebase_norms_, refit_
 from secateur.score.gradients import batches
 from secateur.sparse import apply_masks_, as_tensors, masks_of, remember_masks
 from secateur.spec import BudgetError, ElementMasks, Plan
+from secateur.store import inherit
 from secateur.structure.clone import clone
 
 Evaluate = Callable[[nn.Module], float]
@@ -75,6 +76,7 @@ def prune_crossings(
     crossings = split.crossings
     known = worth.measure(model, {site.weight for site in crossings.sites}, lambda: batches(held), seed)
     small = clone(model).eval()
+    inherit(small, model)
     weights = dict(small.named_parameters())
     lost = np.where(crossings.norms(weights) > 0, worth.lost_by(crossings, known), -1.0)
     kept = crossings.chosen(lost, split.topology, wanted_bytes(split, model, budget)) & (lost >= 0)

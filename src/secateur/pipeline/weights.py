@@ -14,7 +14,7 @@ from secateur.recover import SECOND_ORDER
 from secateur.sparse import Pattern, WeightConfig, prune_weights, sparsity
 from secateur.spec import SPARSITY, BudgetError, Plan, SecateurError, SelectorError, parse_budgets
 from secateur.spec.budget import Budgets
-from secateur.store import history_of, remember_history
+from secateur.store import inherit
 from secateur.structure import trace_program
 from secateur.structure.capture import Inputs
 
@@ -70,7 +70,7 @@ def prune_single_weights(
     verify: bool,
 ) -> PruneResult:
     made = prune_weights(model, inputs, sparsity=_sparsity(budget), config=config, data=data, verify=verify)
-    remember_history(made.model, history_of(model))
+    inherit(made.model, model)
     structure = trace_program(model, inputs, blocks=False).structure
     costs = network_costs(structure)
     before = {**costs, SPARSITY: sparsity(model), **evaluated(evaluate, model)}

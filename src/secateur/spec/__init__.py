@@ -22,7 +22,7 @@ from secateur.spec.extras import import_extra
 from secateur.spec.masks import ElementMasks
 from secateur.spec.plan import Plan
 from secateur.spec.registry import Registry
-from secateur.spec.run import RunRecord, Verification
+from secateur.spec.run import PastRun, RunRecord, Verification
 from secateur.spec.scores import Scores
 from secateur.spec.structure import (
     Attribute,
@@ -55,6 +55,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "NormAfter",
+    "PastRun",
     "Pin",
     "Plan",
     "PlanError",

@@ -28,9 +28,12 @@ class Plan(Record):
     schema_version: int = 1
 
     def __post_init__(self) -> None:
-        for name, indices in self.kept.items():
-            _check(self.structure, name, indices)
-        _check_ties(self.structure, self.sizes)
+        try:
+            for name, indices in self.kept.items():
+                _check(self.structure, name, indices)
+            _check_ties(self.structure, self.sizes)
+        except KeyError as error:
+            raise PlanError(f"the structure of {self.structure.model} lacks axis {error}, which it names") from error
 
     @cached_property
     def arrays(self) -> Mapping[str, np.ndarray]:

@@ -33,6 +33,20 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class PastRun:
+    """What is kept of a run that led to the network with which another one began."""
+
+    verb: str
+    before: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    after: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    verification: Verification | None = None
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    stages: tuple[Mapping[str, Any], ...] = ()
+    """Of cutting and healing; what each epoch of training came to is not kept."""
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
 class RunRecord(Record):
     """One verb's run: what was asked, what came out, and what is needed to do it again."""
 
@@ -47,4 +61,12 @@ class RunRecord(Record):
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
     """What the result cannot do that one might expect, and why."""
+    past: tuple[PastRun, ...] = ()
+    """The runs before this one, the first one first."""
     schema_version: int = 1
+
+    def with_itself(self) -> tuple[PastRun, ...]:
+        """The past of whatever begins with the network of this run."""
+        stages = tuple(stage for stage in self.stages if "stage" in stage)
+        own = PastRun(self.verb, self.before, self.after, self.verification, self.options, stages, self.environment)
+        return (*self.past, own)

@@ -3,7 +3,7 @@
 from secateur.store.card import SAFE_SOURCES
 from secateur.store.environment import environment
 from secateur.store.folder import Manifest, demand_free, load_into, read_manifest, read_run, read_source, save_folder
-from secateur.store.history import history_of, remember_cut, remember_history
+from secateur.store.history import history_of, inherit, remember_cut, remember_history
 
 __all__ = [
     "SAFE_SOURCES",
@@ -11,6 +11,7 @@ __all__ = [
     "demand_free",
     "environment",
     "history_of",
+    "inherit",
     "load_into",
     "read_manifest",
     "read_run",

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from secateur.sparse import as_tensors, masks_of, remember_masks
 from secateur.sparse.masks import masked_parameters
 from secateur.spec import ElementMasks, PlanError, RunRecord, StoreError
 from secateur.spec.saved import MANIFEST, PLAN, RUN, Manifest, Plans
-from secateur.store.card import model_card
-from secateur.store.history import history_of, remember_history
+from secateur.store.card import Facts, model_card
+from secateur.store.history import history_of, remember_history, remember_runs, runs_of
 from secateur.store.layouts import WEIGHTS, read_stock, read_weights, write_weights
 from secateur.store.masks import read_masks, write_masks
 from secateur.store.origin import find_origin
@@ -97,22 +98,25 @@ def _write(
         _demand_zeros(model, masks, "the model")
         write_masks(masks, folder)
     name = f"{type(model).__module__}.{type(model).__qualname__}"
-    record = run if run is not None else RunRecord("save", name)
+    record = replace(run if run is not None else RunRecord("save", name), past=runs_of(model))
     (folder / RUN).write_text(record.to_json(indent=1))
-    (folder / CARD).write_text(model_card(record, source, from_pretrained=layout == "transformers"))
     for file, text in texts.items():
         (folder / file).write_text(text, encoding="utf-8")
-    files = sorted(path.name for path in folder.iterdir())
-    for file in files:
-        (folder / file).chmod((folder / PLAN).stat().st_mode)  # weights as readable as the rest
-    manifest = Manifest(
-        name,
-        fingerprint(named_tensors(model)),
-        {file: _sha256(folder / file) for file in files},
-        {file: (folder / file).stat().st_size for file in files},
-        source,
-        layout,
+    hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    facts = Facts(
+        kind=type(model),
+        source=source,
+        plans=history_of(model),
+        masks=masks,
+        sha256=hashes,
+        from_pretrained=layout == "transformers",
     )
+    (folder / CARD).write_text(model_card(record, facts), encoding="utf-8")
+    hashes[CARD] = _sha256(folder / CARD)
+    for file in hashes:
+        (folder / file).chmod((folder / PLAN).stat().st_mode)  # weights as readable as the rest
+    sizes = {file: (folder / file).stat().st_size for file in hashes}
+    manifest = Manifest(name, fingerprint(named_tensors(model)), hashes, sizes, source, layout)
     (folder / MANIFEST).write_text(manifest.to_json(indent=1))
 
 
@@ -194,6 +198,10 @@ def load_into(directory: str | Path, model: nn.Module) -> nn.Module:
             replay_(model, plans)
         except (PlanError, AttributeError) as error:
             raise StoreError(f"{folder} does not belong to this model: {error}") from error
+        except LookupError as error:
+            raise StoreError(
+                f"{folder / PLAN} contradicts itself: it names {error} without describing it; copy the folder again"
+            ) from error
     stock = read_stock(folder) if manifest.layout == "transformers" else None
     weights = read_weights(folder) if stock is None else {found.name: found.tensor for found in named_tensors(stock)}
     if fingerprint(named_tensors(model)) != manifest.fingerprint:
@@ -205,6 +213,7 @@ def load_into(directory: str | Path, model: nn.Module) -> nn.Module:
     if stock is not None:
         take_over_config(model, stock)
     remember_history(model, plans)
+    remember_runs(model, read_run(folder).with_itself())
     _take_over_masks(model, folder)
     return model
 

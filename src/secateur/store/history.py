@@ -1,4 +1,4 @@
-"""Which plans made a model what it is; kept beside the model, never on it."""
+"""Which plans made a model what it is, and in which runs; kept beside the model, never on it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from torch import nn
 
 from secateur.sparse import masks_of, remember_masks
 from secateur.sparse.masks import shrink_masks
-from secateur.spec import Plan
+from secateur.spec import PastRun, Plan
 
 _HISTORY: WeakKeyDictionary[nn.Module, tuple[Plan, ...]] = WeakKeyDictionary()
+_RUNS: WeakKeyDictionary[nn.Module, tuple[PastRun, ...]] = WeakKeyDictionary()
 
 
 def history_of(model: nn.Module) -> tuple[Plan, ...]:
@@ -19,13 +20,30 @@ def history_of(model: nn.Module) -> tuple[Plan, ...]:
     return _HISTORY.get(model, ())
 
 
+def runs_of(model: nn.Module) -> tuple[PastRun, ...]:
+    """The runs that led to the folder that the model, or what it was made of, was loaded from."""
+    return _RUNS.get(model, ())
+
+
 def remember_history(model: nn.Module, plans: Sequence[Plan]) -> None:
     """Note the plans that led to this model."""
     _HISTORY[model] = tuple(plans)
 
 
+def remember_runs(model: nn.Module, runs: Sequence[PastRun]) -> None:
+    """Note the runs that led to this model."""
+    _RUNS[model] = tuple(runs)
+
+
+def inherit(made: nn.Module, model: nn.Module) -> None:
+    """Note that the one was made of the other without a cut."""
+    remember_history(made, history_of(model))
+    remember_runs(made, runs_of(model))
+
+
 def remember_cut(small: nn.Module, model: nn.Module, plan: Plan) -> None:
     """Note what the smaller model has from the one that the plan cut: its history, and its masks as they are now."""
+    inherit(small, model)
     remember_history(small, [*history_of(model), plan])
     masks = masks_of(model)
     if masks is not None:

@@ -19,8 +19,8 @@ FEW_BYTES, STRUCTURED = 1 << 16, 0.9
 """So few bytes, and so much less than random positions take, are worth the slowest level."""
 OWN_VALUES = ("dense", "n:m", "block")
 """Encodings that store more than the kept words, or in another order."""
-MARGIN = 0.001
-"""By how much the winner on the sample may be wrong."""
+WORTH = 0.005
+"""So small a share of the bytes is not worth a slower encoding of many words."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,19 @@ def smallest(array: Array, *, encoding: str = "auto", entropy: bool = True, leve
 
 
 def _promising(array: Array, *, entropy: bool, level: int) -> list[str]:
-    """Encodings that may be the smallest: of those that say single words the best on a sample, and those that say
-    groups where there are any. CSR never is."""
+    """Encodings that may be the smallest: of those that say single words, of many the fastest to read that is about the
+    smallest on a sample, and those that say groups where there are any. CSR never is."""
     names = list(_by_share(array, entropy=entropy))
     if len(names) > 1 and array.words.size >= MANY_WORDS:
         sizes = {name: _size_on(array.sample, name, entropy=entropy, level=level) for name in names}
-        names = [name for name in names if sizes[name] <= (1 + MARGIN) * min(sizes.values())]
+        names = [next(name for name in names if sizes[name] <= (1 + WORTH) * min(sizes.values()))]
     if 0 < array.kept < array.words.size:
         names += ["n:m"] * nearly_full(array) + ["block"] * well_filled(array)
     return names
 
 
 def _by_share(array: Array, *, entropy: bool) -> Iterator[str]:
+    """The fastest to read first."""
     share = array.kept / array.words.size if array.words.size else 1.0
     few = array.words.size <= FEW_WORDS
     if few or share > 0.97 or (entropy and array.words.itemsize == 1 and share > 0.4):

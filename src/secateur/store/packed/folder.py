@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from secateur.spec import StoreError
-from secateur.store.folder import MANIFEST, demand_free, put_in_place, read_manifest
+from secateur.store.folder import CARD, MANIFEST, demand_free, put_in_place, read_manifest
 from secateur.store.folder import Manifest as FolderManifest
 from secateur.store.packed.contents import Contents, Tensors, of_folder
 from secateur.store.packed.manifest import FileRecord, Manifest
@@ -34,15 +34,26 @@ def pack_folder(
         tensors = None if base is None else stack.enter_context(opened_base(base))
         contents = of_folder(folder)
         if options.values is not None:
-            contents = of_folder(folder, {MANIFEST: _as_rounded(saved, contents, Packer(contents, options, tensors))})
+            contents = of_folder(folder, _as_rounded(folder, saved, contents, Packer(contents, options, tensors)))
             contents = replace(contents, files=_restored_hashes(contents, Packer(contents, options, tensors)))
         return write_container(contents, Path(path), options, tensors)
 
 
-def _as_rounded(saved: FolderManifest, contents: Contents, packer: Packer) -> bytes:
-    """The folder's own manifest with the hashes of what unpacking will restore."""
+def _as_rounded(folder: Path, saved: FolderManifest, contents: Contents, packer: Packer) -> dict[str, bytes]:
+    """The folder's model card and manifest, with the hashes of what unpacking will restore; nothing where that is all
+    as it was."""
     hashes = {file.name: str(file.sha256) for file in _restored_hashes(contents, packer) if file.name in saved.sha256}
-    return replace(saved, sha256=hashes).to_json(indent=1).encode()
+    if hashes == saved.sha256:
+        return {}
+    changed, sizes = {}, dict(saved.size_bytes)
+    if CARD in hashes:
+        text = (folder / CARD).read_text(encoding="utf-8")
+        for file, digest in hashes.items():
+            text = text.replace(saved.sha256[file], digest)
+        changed[CARD] = f"{text}\nThe weights were rounded to {packer.options.values} when this was packed.\n".encode()
+        hashes[CARD], sizes[CARD] = hashlib.sha256(changed[CARD]).hexdigest(), len(changed[CARD])
+    changed[MANIFEST] = replace(saved, sha256=hashes, size_bytes=sizes).to_json(indent=1).encode()
+    return changed
 
 
 def _restored_hashes(contents: Contents, packer: Packer) -> tuple[FileRecord, ...]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from secateur.store.packed.bits import Bytes, Integers, pack_bools
 from secateur.store.packed.words import Words, matrix_shape
 
-PIECES, PIECE_WORDS = 4, 1 << 16
+PIECES, PIECE_WORDS = 4, 1 << 15
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def open_container(path: Path, *, base: Tensors | None = None, base_bytes: int =
         if manifest.expanded_bytes > allowed and not trust_size:
             raise StoreError(
                 f"it unpacks to {manifest.expanded_bytes:,} bytes, more than the {allowed:,} that a container of its "
-                "size may; if you know who packed it, allow that with --trust-size (trust_size=True)"
+                "size may; if you know who packed it, unpack it with --trust-size (trust_size=True)"
             )
         return Packed(path, file, manifest, base)
     except BaseException as error:
@@ -197,7 +197,9 @@ def _demand_base(manifest: Manifest, base: Tensors | None) -> None:
             raise StoreError("it was packed without a base; leave --delta away")
         return
     if base is None:
-        raise StoreError(f"it holds differences from a base ({manifest.base_sha256[:12]}...); name that with --delta")
+        raise StoreError(
+            f"it holds differences from a base ({manifest.base_sha256[:12]}...); unpack it with --delta BASE"
+        )
     found = hash_of(base)
     if found != manifest.base_sha256:
         raise StoreError(f"it was packed against the base {manifest.base_sha256[:12]}..., got {found[:12]}...")

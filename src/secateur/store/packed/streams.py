@@ -17,8 +17,10 @@ from secateur.store.packed.bits import Bytes
 from secateur.store.packed.words import Words, word_type
 
 Codec = Literal["raw", "zstd", "planes"]
-LEVEL, TEXT_LEVEL, PLANE_LEVEL = 3, 19, 1
-"""Of zstandard. Tensors have no repetitions that a higher level would find, their planes least of all; texts have."""
+LEVEL, TEXT_LEVEL = 3, 19
+"""Of zstandard. Tensors have no repetitions that a higher level would find; texts have."""
+PLANES = {"compression_level": 1, "window_log": 17, "hash_log": 10, "min_match": 7}
+"""Planes of words have hardly any, and short ones there by chance cost more than they save."""
 SAMPLE_WORDS = 1 << 15
 """Which order of bytes is tried is decided on so many words."""
 
@@ -41,57 +43,85 @@ def store(words: Words, *, entropy: bool = True, level: int = LEVEL) -> Stored:
     if not entropy or not words.size:
         return raw
     if words.itemsize == 1:
-        made = [Stored("zstd", _whole(words, level))]
+        made = [_whole(words, level)]
     elif words.size <= SAMPLE_WORDS:
-        made = [Stored("planes", _planes(words)), Stored("zstd", _whole(words, level))]
+        made = [_planes(words), _whole(words, level)]
     else:
         start = (words.size - SAMPLE_WORDS) // 2
         sample = words[start : start + SAMPLE_WORDS]
-        apart = len(_planes(sample)) <= len(_whole(sample, level))
-        made = [Stored("planes", _planes(words)) if apart else Stored("zstd", _whole(words, level))]
+        apart = _planes(sample).size <= _whole(sample, level).size
+        made = [_planes(words) if apart else _whole(words, level)]
     return min(raw, *made, key=lambda stored: stored.size)
 
 
-def _whole(words: Words, level: int) -> bytes:
-    return zstandard.ZstdCompressor(level=level).compress(words.view(np.uint8).data)
+def _whole(words: Words, level: int) -> Stored:
+    return Stored("zstd", zstandard.ZstdCompressor(level=level).compress(words.view(np.uint8).data))
 
 
-def _planes(words: Words) -> bytes:
+def _planes(words: Words) -> Stored:
     """One frame; each plane starts a block, with a table of its own."""
     planes = np.ascontiguousarray(words.view(np.uint8).reshape(-1, words.itemsize).T)
-    made = zstandard.ZstdCompressor(level=PLANE_LEVEL).compressobj(size=planes.nbytes)
+    parameters = zstandard.ZstdCompressionParameters(**PLANES)
+    made = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=planes.nbytes)
     parts: list[bytes] = []
-    for plane in planes:
-        parts += [made.compress(plane.data), made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
-    return b"".join([*parts, made.flush()])
+    for place, plane in enumerate(planes):
+        parts += [made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)] if place else []
+        parts.append(made.compress(plane.data))
+    return Stored("planes", b"".join([*parts, made.flush()]))
 
 
 def restore(codec: Codec, content: bytes | memoryview, count: int, size: int) -> Words:
     """`count` words of `size` bytes each. Raises StoreError where the content holds anything else; no more memory is
     taken than these words need."""
     expected = count * size
-    data = content if codec == "raw" else decompress(content, least=expected, most=expected)
-    if len(data) != expected:
-        raise StoreError(f"a stream holds {len(data)} bytes, expected {expected}")
-    octets = np.frombuffer(data, np.uint8)
+    octets = np.frombuffer(content, np.uint8) if codec == "raw" else _decompressed(content, expected)
+    if len(octets) != expected:
+        raise StoreError(f"a stream holds {len(octets)} bytes, expected {expected}")
     if codec == "planes" and size > 1:
         return _from_planes(octets, count, size)
     return octets.view(word_type(size))
 
 
 def _from_planes(octets: Bytes, count: int, size: int) -> Words:
+    if size == 2:
+        words = octets[count:].astype(word_type(2))  # faster than to mix bytes
+        words <<= 8
+        words |= octets[:count]
+        return words
     mixed = np.empty((count, size), np.uint8)
     for place, plane in enumerate(octets.reshape(size, count)):
         mixed[:, place] = plane  # faster than a transposed copy
     return mixed.view(word_type(size)).ravel()
 
 
+def _decompressed(content: bytes | memoryview, size: int) -> Bytes:
+    """One zstandard frame of so many bytes, in memory that may be written to. Raises StoreError."""
+    octets = np.empty(_declared(content, size, size), np.uint8)
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
+            found = reader.readinto(octets.data)
+            if found != size or reader.read(1):
+                raise StoreError(f"a compressed stream holds {found} bytes or more, expected {size}")
+    except zstandard.ZstdError as error:
+        raise StoreError(f"a compressed stream cannot be read: {error}") from error
+    return octets
+
+
 def decompress(content: bytes | memoryview, *, most: int, least: int = 0) -> bytes:
     """One zstandard frame that says how many bytes it holds, from `least` to `most`, and does. Raises StoreError."""
+    _declared(content, least, most)
     try:
-        declared = zstandard.get_frame_parameters(content).content_size
-        if not least <= declared <= most:
-            raise StoreError(f"a compressed stream says that it holds {declared} bytes, expected {least} to {most}")
         return zstandard.ZstdDecompressor().decompress(content, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise StoreError(f"a compressed stream cannot be read: {error}") from error
+
+
+def _declared(content: bytes | memoryview, least: int, most: int) -> int:
+    """How many bytes a frame says that it holds; StoreError where that is not within these."""
+    try:
+        declared = zstandard.get_frame_parameters(content).content_size
+    except zstandard.ZstdError as error:
+        raise StoreError(f"a compressed stream cannot be read: {error}") from error
+    if not least <= declared <= most:
+        raise StoreError(f"a compressed stream says that it holds {declared} bytes, expected {least} to {most}")
+    return declared

@@ -11,7 +11,7 @@ from torch import nn
 from secateur.hugging_face import config_of, describe, is_transformers_model
 from secateur.sparse import WeightConfig, prune_weights
 from secateur.spec import BudgetError, Plan, Verification
-from secateur.store import history_of, remember_cut, remember_history
+from secateur.store import inherit, remember_cut
 from secateur.structure.capture import Inputs, normalise_inputs
 from secateur.surgery import shrink, verify
 from secateur.train.config import TrainConfig
@@ -66,5 +66,5 @@ def _zeroed(model: nn.Module, inputs: Inputs, target: Weights) -> Ended:
     """By magnitude, which takes the zeros that a schedule holds before all others."""
     config = WeightConfig(target.pattern, allocator=target.allocator)
     made = prune_weights(model, inputs, sparsity=target.share if target.rises else None, config=config)
-    remember_history(made.model, history_of(model))
+    inherit(made.model, model)
     return Ended(made.model, made.verification)

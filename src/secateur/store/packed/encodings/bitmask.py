@@ -12,7 +12,6 @@ from secateur.store.packed.encodings.encoding import Encoded, Layout
 from secateur.store.packed.found import Array
 from secateur.store.packed.words import Words
 
-NEARLY_ALL = 0.85
 CHUNK = 1 << 16
 """Words whose places fit a processor's cache."""
 
@@ -30,11 +29,8 @@ class Bitmask:
         if found != layout.kept:
             raise StoreError(f"{found} bits are set, expected {layout.kept}")
         words, place = np.zeros(layout.words, values.dtype), 0
-        if layout.kept > NEARLY_ALL * layout.words:
-            words[mask] = values  # which is faster where hardly any is left out
-            return words
         for start in range(0, layout.words, CHUNK):
-            index = np.flatnonzero(mask[start : start + CHUNK])
+            (index,) = mask[start : start + CHUNK].nonzero()
             words[start : start + CHUNK][index] = values[place : place + len(index)]
             place += len(index)
         return words

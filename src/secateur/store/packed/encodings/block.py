@@ -18,8 +18,8 @@ TRIED = ((1, 4), (1, 8), (1, 16), (4, 1), (8, 1), (16, 1), (4, 4), (8, 8), (16, 
 """Beside whole rows, whole columns and whole kernels."""
 LEAST_FILLED = 0.9
 """Share of kept words in the blocks that are stored; with fewer a bitmask is smaller."""
-LEAST_BESIDE = 0.5
-"""Share of kept words with a kept neighbour; in blocks most have one."""
+LEAST_BESIDE = 0.25
+"""Share of kept words with a kept neighbour that is there by more than chance; in blocks most have one."""
 SAMPLE_ROWS = 64
 
 Kind = TypeVar("Kind", bound=np.generic)
@@ -91,7 +91,8 @@ def well_filled(array: Array) -> bool:
     sample = Array(array.words[start : start + height * columns], (height, *array.shape[1:]))
     mask = sample.mask.reshape(height, columns)
     beside, below = int((mask[:, 1:] & mask[:, :-1]).sum()), int((mask[1:] & mask[:-1]).sum())
-    if max(beside, below) < LEAST_BESIDE * sample.kept:
+    share = sample.kept / mask.size
+    if max(beside, below) < (share + LEAST_BESIDE * (1 - share)) * sample.kept:
         return False
     return any(_filled(sample, *size) >= LEAST_FILLED for size in _sizes(sample))
 
