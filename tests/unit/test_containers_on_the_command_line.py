@@ -51,6 +51,8 @@ def emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("sensitivity", *DIGITS, "--out", "{out}"),
         ("partition", "--devices", 2, "--out", "{out}"),
         ("pack", "--values", "int8", "-o", "{out}.sct"),
+        ("export", "-o", "{out}.pt2"),
+        ("bench", "--repeats", 2),
     ],
     ids=lambda arguments: " ".join(map(str, arguments[:2])),
 )

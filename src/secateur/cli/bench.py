@@ -76,7 +76,7 @@ def _entry(model: str, options: Options) -> Entry:
 
     if model.endswith(".onnx"):
         return OnnxFile(model, Path(model))
-    factory = options.factory if Path(model).is_dir() else None
+    factory = options.factory if Path(model).exists() else None
     which = ModelOptions(
         model=model, factory=factory, input_shape=options.input_shape, seed=options.seed, device=options.device
     )

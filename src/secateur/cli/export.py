@@ -45,8 +45,8 @@ def run(options: Options) -> Outcome:
     demand_free(options.out, EXPORTERS.get(str(how.format)))
     target = look_up(options)
     opened = target.build()
-    source = opened.source if target.folder is None else {**opened.source, "folder": target.folder.absolute().name}
-    record = export(opened.model, opened.inputs, options.out, options=how, source=source)
+    came_from = {} if target.folder is None else {"folder": Path(str(options.model)).absolute().name}
+    record = export(opened.model, opened.inputs, options.out, options=how, source={**opened.source, **came_from})
     return Outcome(_record(record, options.out), _text(record, options.out), verified=record.verification.ok)
 
 
