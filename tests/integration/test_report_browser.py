@@ -41,6 +41,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         "sensitivity": ("sensitivity", folder / "base", *DATA, "--images", 64),
         "search": ("search", folder / "base", *DATA, *FEW, "--budget", "macs=0.8", "--short-steps", 2),
         "apart": ("partition", folder / "base", *DATA, *FEW, "--devices", 3, "--budget", "bytes=0.5"),
+        "bench": ("bench", folder / "base", folder / "small", "--repeats", 2),
         "compare": ("compare", "lenet5", *DATA, "--calibration", 0, "--repeats", 2, "--train-epochs", 1, "--epochs", 1),
     }
     for name, arguments in commands.items():
