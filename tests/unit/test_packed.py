@@ -25,6 +25,7 @@ from secateur.store.packed import (
     open_packed,
     pack,
     pack_folder,
+    pack_weights,
     unpack,
     unpack_folder,
 )
@@ -234,6 +235,22 @@ def test_a_container_is_loaded_like_a_folder(saved: Path, tmp_path: Path) -> Non
     pack_folder(saved, tmp_path / "model.sct")
     loaded, expected = sc.load(tmp_path / "model.sct"), sc.load(saved)
     assert all(same(one, other) for one, other in zip(loaded.parameters(), expected.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("options", [PackOptions(), PackOptions(values="int8")], ids=["exact", "int8"])
+def test_weights_are_packed_alone(saved: Path, tmp_path: Path, options: PackOptions) -> None:
+    """As in the container of the folder, and in fewer bytes than that."""
+    pack_folder(saved, tmp_path / "folder.sct", options=options)
+    pack_weights(saved / "model.safetensors", tmp_path / "weights.sct", options=options)
+    assert (tmp_path / "weights.sct").stat().st_size < (tmp_path / "folder.sct").stat().st_size - 500
+    for name in ("folder", "weights"):
+        unpack_folder(tmp_path / f"{name}.sct", tmp_path / name)
+    restored = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("folder", "weights")]
+    assert restored[0] == restored[1]
+    with pytest.raises(StoreError, match="holds weights alone"):
+        sc.load(tmp_path / "weights.sct")
+    with pytest.raises(StoreError, match="is no file"):
+        pack_weights(tmp_path / "none.safetensors", tmp_path / "none.sct")
 
 
 def test_names_of_other_files_have_the_file_before_them(saved: Path, tmp_path: Path) -> None:

@@ -20,7 +20,11 @@ class Options(Common):
     """Options of `pack`."""
 
     folder: Annotated[
-        Path | None, Argument(metavar="FOLDER", help="A folder that Secateur saved, or a container, to pack otherwise.")
+        Path | None,
+        Argument(
+            metavar="FOLDER",
+            help="A folder that Secateur saved, a .safetensors file alone, or a container, to pack otherwise.",
+        ),
     ] = None
     out: Annotated[Path | None, Option("--out", "-o", metavar="FILE.sct", help="The container.")] = None
     encoding: Annotated[
@@ -46,15 +50,18 @@ def run(options: Options) -> Outcome:
     """Pack a saved folder into one file: each tensor in the smallest of several encodings, bit for bit."""
     from secateur.cli.session import unpacked
     from secateur.spec import StoreError
-    from secateur.store.packed import PackOptions, ValueType, pack_folder
+    from secateur.store.packed import PackOptions, ValueType, pack_folder, pack_weights
 
     if options.folder is None or options.out is None:
         raise StoreError("name a folder and a file: secateur pack FOLDER -o model.sct")
     if options.out.is_dir():
         raise StoreError(f"--out {options.out} is a folder; name a file, for example {options.out / 'model.sct'}")
-    folder = unpacked(options.folder) if options.folder.is_file() else options.folder
     how = PackOptions(options.encoding, cast("ValueType | None", options.values), not options.no_entropy)
-    manifest = pack_folder(folder, options.out, options=how, base=options.delta)
+    if options.folder.suffix == ".safetensors":
+        manifest = pack_weights(options.folder, options.out, options=how, base=options.delta)
+    else:
+        folder = unpacked(options.folder) if options.folder.is_file() else options.folder
+        manifest = pack_folder(folder, options.out, options=how, base=options.delta)
     size_bytes = options.out.stat().st_size
     record = {
         "out": str(options.out),

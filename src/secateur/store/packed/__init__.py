@@ -12,7 +12,7 @@ from torch import Tensor
 
 from secateur.store.packed.contents import of_tensors
 from secateur.store.packed.encodings import ENCODINGS
-from secateur.store.packed.folder import opened, pack_folder, unpack_folder, unpacked
+from secateur.store.packed.folder import opened, pack_folder, pack_weights, unpack_folder, unpacked
 from secateur.store.packed.manifest import ArrayRecord, Manifest, Member, ValueType
 from secateur.store.packed.reading import Packed, open_container
 from secateur.store.packed.words import as_tensor
@@ -30,6 +30,7 @@ __all__ = [
     "opened",
     "pack",
     "pack_folder",
+    "pack_weights",
     "unpack",
     "unpack_folder",
     "unpacked",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -84,10 +84,17 @@ def of_folder(folder: Path, changed: Mapping[str, bytes] | None = None) -> Conte
 
     changed: what to take in place of files of these names.
     """
-    files, pieces = [], []
-    for number, path in enumerate(sorted(folder.iterdir())):
+    paths = sorted(folder.iterdir())
+    for path in paths:
         if not path.is_file() or not is_plain_name(path.name):
             raise StoreError(f"{path} cannot be packed: expected plain files alone in {folder}; move it elsewhere")
+    return of_files(paths, changed)
+
+
+def of_files(paths: Sequence[Path], changed: Mapping[str, bytes] | None = None) -> Contents:
+    """Plain files with plain names; `changed` as for a folder."""
+    files, pieces = [], []
+    for number, path in enumerate(paths):
         original = _mapped(path)
         digest = hashlib.sha256(original).hexdigest()
         content = memoryview(changed[path.name]) if changed and path.name in changed else original

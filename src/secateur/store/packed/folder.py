@@ -1,4 +1,4 @@
-"""Folders and containers: the one packed into the other, and back."""
+"""Folders, files of weights and containers: packed, and back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from secateur.spec import StoreError
 from secateur.store.folder import CARD, MANIFEST, demand_free, put_in_place, read_manifest
 from secateur.store.folder import Manifest as FolderManifest
-from secateur.store.packed.contents import Contents, Tensors, of_folder
+from secateur.store.packed.contents import Contents, Tensors, of_files, of_folder
 from secateur.store.packed.manifest import FileRecord, Manifest
 from secateur.store.packed.reading import Packed, open_container
 from secateur.store.packed.writing import Packer, PackOptions, write_container
@@ -35,6 +35,24 @@ def pack_folder(
         contents = of_folder(folder)
         if options.values is not None:
             contents = of_folder(folder, _as_rounded(folder, saved, contents, Packer(contents, options, tensors)))
+            contents = replace(contents, files=_restored_hashes(contents, Packer(contents, options, tensors)))
+        return write_container(contents, Path(path), options, tensors)
+
+
+def pack_weights(
+    file: str | Path, path: str | Path, *, options: PackOptions | None = None, base: str | Path | None = None
+) -> Manifest:
+    """Pack a safetensors file alone, for a receiver that has the network; otherwise as `pack_folder`.
+
+    Raises StoreError for what is no safetensors file.
+    """
+    file, options = Path(file), options or PackOptions()
+    if not file.is_file():
+        raise StoreError(f"{file} is no file; name a safetensors file, or a folder that Secateur saved")
+    with ExitStack() as stack:
+        tensors = None if base is None else stack.enter_context(opened_base(base))
+        contents = of_files([file])
+        if options.values is not None:
             contents = replace(contents, files=_restored_hashes(contents, Packer(contents, options, tensors)))
         return write_container(contents, Path(path), options, tensors)
 
@@ -113,7 +131,9 @@ def _restore(packed: Packed, folder: Path) -> None:
 def unpacked(path: str | Path, *, trust_size: bool = False) -> Iterator[Path]:
     """The files of a container in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        unpack_folder(path, Path(folder) / "model", trust_size=trust_size)
+        manifest = unpack_folder(path, Path(folder) / "model", trust_size=trust_size)
+        if MANIFEST not in {file.name for file in manifest.files}:
+            raise StoreError(f"{path} holds weights alone; unpack it, and give the file that comes out as weights")
         yield Path(folder) / "model"
 
 
