@@ -38,15 +38,17 @@ from torch import nn
 from zoos import awake
 
 import secateur as sc
+from secateur.bench.running import in_turn
+from secateur.cost.latency import quartiles
 from secateur.models import build_model, example_inputs
 from secateur.spec import BudgetError, ExportRecord
 from secateur.store.exporting import export
 from secateur.store.exporting.onnx import opened
+from secateur.structure.capture import tensors_in
 
 ROOT = Path(__file__).parent
 RESULT = ROOT / "results" / "exporting.json"
 PAGE = ROOT.parent / "docs" / "exporting.md"
-WARMUP = 3
 MULTIPLES = (8, 4, 2, 1)
 
 
@@ -123,8 +125,9 @@ def measured(network: Network, rounds: int, folder: Path) -> dict[str, Any]:
     assert result.verification is not None
     files = {"dense": folder / "dense.onnx", "pruned": folder / "pruned.onnx"}
     dense, pruned = (export(one, inputs, file) for one, file in zip((model, result.model), files.values(), strict=True))
-    times = in_turn(list(files.values()), tensors_of(inputs), rounds)
-    low, speedup, high = statistics.quantiles((a / b for a, b in zip(*times, strict=True)), n=4)
+    tensors = list(tensors_in(inputs))
+    times_ms = in_turn([forward(file, tensors) for file in files.values()], repeats=rounds, clock=time.thread_time)
+    low, speedup, high = quartiles([a / b for a, b in zip(*times_ms, strict=True)])
     sizes = [sum(record.size_bytes.values()) for record in (dense, pruned)]
     return {
         "round_to": multiple,
@@ -137,8 +140,8 @@ def measured(network: Network, rounds: int, folder: Path) -> dict[str, Any]:
         "dense_bytes": sizes[0],
         "pruned_bytes": sizes[1],
         "smaller": sizes[1] < sizes[0],
-        "dense_ms": 1e3 * statistics.median(times[0]),
-        "pruned_ms": 1e3 * statistics.median(times[1]),
+        "dense_ms": statistics.median(times_ms[0]),
+        "pruned_ms": statistics.median(times_ms[1]),
         "speedup": speedup,
         "speedup_quartiles": [low, high],
         "not_slower": speedup >= 1,
@@ -161,22 +164,9 @@ def _notes(*records: ExportRecord) -> list[str]:
     return sorted({note for record in records for note in record.notes})
 
 
-def tensors_of(inputs: Any) -> list[torch.Tensor]:
-    values = inputs.values() if isinstance(inputs, dict) else inputs
-    return [value for value in values if isinstance(value, torch.Tensor)]
-
-
-def in_turn(files: Sequence[Path], tensors: Sequence[torch.Tensor], rounds: int) -> list[list[float]]:
-    """CPU seconds of each file's forwards; who goes first changes from round to round."""
-    runs = [opened(file) for file in files]
-    times: list[list[float]] = [[] for _ in runs]
-    for number in range(WARMUP + rounds):
-        order = list(range(len(runs)))
-        for one in order if number % 2 else reversed(order):
-            start = time.thread_time()
-            runs[one](tensors)
-            times[one].append(time.thread_time() - start)
-    return [taken[WARMUP:] for taken in times]
+def forward(file: Path, tensors: Sequence[torch.Tensor]) -> Callable[[], object]:
+    run = opened(file)
+    return lambda: run(tensors)
 
 
 def table(record: Mapping[str, Any]) -> str:

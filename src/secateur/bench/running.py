@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ import torch
 from secateur.bench.engines import Forward, Started
 from secateur.bench.memory import working_bytes
 from secateur.bench.networks import Entry
+from secateur.cost.latency import once_ms, quartiles
 from secateur.spec import BenchRecord, BenchRow, ModelError
 from secateur.store import environment
 
@@ -67,7 +67,7 @@ def bench(
         if not lanes:
             raise ModelError(f"nothing to measure: {'; '.join(notes) or 'no network was given'}")
         tell(f"measuring {repeats} rounds")
-        times_ms = in_turn([lane.started.forward for lane in lanes], device=device, repeats=repeats, clock=clock)
+        times_ms = in_turn([lane.started.forward for lane in lanes], repeats=repeats, clock=clock)
     return BenchRecord(
         rows=tuple(_rows(lanes, times_ms, batch)),
         batch=batch,
@@ -89,23 +89,19 @@ def in_turn(
     forwards: Sequence[Forward],
     *,
     repeats: int,
-    device: str = "cpu",
     warmup: int = WARMUP,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
-    """Milliseconds of each forward, one list each. All run once a round, and each round begins with another one."""
-    wait = torch.cuda.synchronize if torch.device(device).type == "cuda" else lambda: None
+    """Milliseconds of each forward, one list each. All run once a round, and each round begins with another one.
+
+    clock: seconds. Rounds of warming up come first.
+    """
     times_ms: list[list[float]] = [[] for _ in forwards]
     for number in range(-warmup, repeats):
         for place in range(len(forwards)):
             lane = (place + number) % len(forwards)
-            wait()
-            start = clock()
-            forwards[lane]()
-            wait()
-            if number >= 0:
-                times_ms[lane].append(1e3 * (clock() - start))
-    return times_ms
+            times_ms[lane].append(once_ms(forwards[lane], clock))
+    return [taken[warmup:] for taken in times_ms]
 
 
 def _rows(lanes: Sequence[Lane], times_ms: Sequence[Sequence[float]], batch: int) -> list[BenchRow]:
@@ -131,11 +127,3 @@ def _rows(lanes: Sequence[Lane], times_ms: Sequence[Sequence[float]], batch: int
             )
         )
     return rows
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """The middle one between the outer two; of one value three times that."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, middle, high = statistics.quantiles(values, n=4)
-    return low, middle, high

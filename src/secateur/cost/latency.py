@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,11 +26,11 @@ def measure_latency(
     with torch.no_grad(), eval_mode(model):
         for _ in range(warmup):
             call_model(model, inputs)
-        times_ms = [once_ms(model, inputs) for _ in range(repeats)]
-    quartiles = statistics.quantiles(times_ms, n=4) if len(times_ms) > 1 else [times_ms[0]] * 3
+        times_ms = [once_ms(lambda: call_model(model, inputs)) for _ in range(repeats)]
+    low, middle, high = quartiles(times_ms)
     return {
-        "latency_ms": quartiles[1],
-        "iqr_ms": quartiles[2] - quartiles[0],
+        "latency_ms": middle,
+        "iqr_ms": high - low,
         "threads": torch.get_num_threads(),
         "batch": batch_of(inputs),
     }
@@ -43,11 +43,19 @@ def batch_of(inputs: Inputs) -> int:
     return int(first.shape[0]) if first is not None and first.dim() else 1
 
 
-def once_ms(model: nn.Module, inputs: Inputs, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Milliseconds of one forward, until the device is done."""
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The middle one between the outer two; of one value three times that."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
+
+
+def once_ms(forward: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Milliseconds of one forward, until the device is done; the clock gives seconds."""
     _wait()
     start = clock()
-    call_model(model, inputs)
+    forward()
     _wait()
     return (clock() - start) * 1e3
 

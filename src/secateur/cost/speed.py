@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from secateur.cost.latency import batch_of, once_ms
+from secateur.cost.latency import batch_of, once_ms, quartiles
 from secateur.structure.capture import call_model, normalise_inputs
 from secateur.structure.modes import eval_mode
 
@@ -65,10 +65,10 @@ def compare_latency(
         while len(times[0]) < LEAST_PAIRS or (len(times[0]) < MOST_PAIRS and sum(map(sum, times)) < ENOUGH_MS):
             pair = [(before, times[0]), (after, times[1])]
             for model, taken in pair if len(times[0]) % 2 == 0 else reversed(pair):
-                taken.append(once_ms(model, inputs, clock))
-    low, middle, high = statistics.quantiles((b / a for b, a in zip(*times, strict=True)), n=4)
+                taken.append(once_ms(partial(call_model, model, inputs), clock))
+    low, middle, high = quartiles([b / a for b, a in zip(*times, strict=True)])
     about = {"threads": torch.get_num_threads(), "batch": batch_of(inputs)}
-    own, other = (_quartiles(taken) for taken in times)
+    own, other = (_latency(taken) for taken in times)
     return Speed(
         {**own, "speedup": 1.0, **about},
         {**other, "speedup": middle, "speedup_iqr": high - low, **about},
@@ -78,8 +78,8 @@ def compare_latency(
     )
 
 
-def _quartiles(times_ms: list[float]) -> dict[str, float]:
-    low, middle, high = statistics.quantiles(times_ms, n=4)
+def _latency(times_ms: list[float]) -> dict[str, float]:
+    low, middle, high = quartiles(times_ms)
     return {"latency_ms": middle, "iqr_ms": high - low}
 
 
