@@ -29,10 +29,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
-        command = [sys.executable, "-m", "secateur", *COMMAND, "--json", "--out", f"{folder}/run"]
-        said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        command = [sys.executable, "-m", "secateur", *COMMAND, "--out", f"{folder}/run"]
+        said = json.loads(subprocess.run([*command, "--json"], check=True, capture_output=True).stdout)
         seconds = time.monotonic() - start
-        text = subprocess.run(command[:-3] + command[-2:], check=True, capture_output=True, text=True).stdout
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     write_record(RESULT, {"seconds": seconds, "most_seconds": options.seconds, "rows": said["rows"]})
     write_between_markers(PAGE, "compare", shown(text, seconds))
     print(f"{text}\n{seconds:.0f} s, {'within' if seconds <= options.seconds else 'OVER'} {options.seconds:.0f} s")

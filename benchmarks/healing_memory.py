@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 from isolation import isolated
-from memory import reset_peak, status
 from runs import write_record
 from torch import nn
 
 import secateur as sc
+from secateur.bench.memory import NOW, PEAK, reset_peak, status
 from secateur.models import build_model, example_inputs
 from secateur.recover.segments import find_segments
 from secateur.structure.capture import capture_with_values, normalise_inputs
@@ -41,10 +41,10 @@ def measure(name: str, samples: int) -> Iterator[dict[str, Any]]:
     model, (example,) = build_model(name).eval(), example_inputs(name)
     data = [torch.randn(128, *example.shape[1:]) for _ in range(samples // 128)]
     gc.collect()
-    baseline = status("VmRSS")
+    baseline = status(NOW)
     reset_peak()
     sc.prune(model, example, budget={"macs": 0.5}, data=data)
-    peak = status("VmHWM") - baseline
+    peak = status(PEAK) - baseline
     size = sum(tensor.numel() * tensor.itemsize for tensor in [*model.parameters(), *model.buffers()])
     block = samples * _block_bytes(model, example)
     yield {"model_bytes": size, "block_bytes": block, "peak_bytes": peak, "ratio": peak / (size + block)}

@@ -33,6 +33,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import secateur as sc
+from secateur.bench.memory import NOW, PEAK, reset_peak, status
 from secateur.structure.capture import call_model, normalise_inputs
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
@@ -74,18 +75,18 @@ def measure(build: Callable[[], tuple[nn.Module, Any]], *, verify: bool) -> Iter
     """Baseline, model and peaks, in bytes."""
     sc.prune(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 4)), torch.randn(1, 4), budget={"channels": 0.5})
     gc.collect()
-    baseline = status("VmRSS")
+    baseline = status(NOW)
     model, inputs = build()
     model.eval()
     size = sum(tensor.numel() * tensor.itemsize for tensor in [*model.parameters(), *model.buffers()])
     reset_peak()
     with torch.no_grad():
         call_model(model, normalise_inputs(inputs))
-    forward = status("VmHWM") - baseline
+    forward = status(PEAK) - baseline
     gc.collect()
     reset_peak()
     result = sc.prune(model, inputs, budget={"channels": 0.5}, verify=verify)
-    peak = status("VmHWM") - baseline
+    peak = status(PEAK) - baseline
     activations = int(result.before["activation_bytes"])
     yield {
         "model_bytes": size,
@@ -95,16 +96,6 @@ def measure(build: Callable[[], tuple[nn.Module, Any]], *, verify: bool) -> Iter
         "result_bytes": int(result.after["size_bytes"]),
         "ratio": peak / (size + activations),
     }
-
-
-def status(key: str) -> int:
-    """A line of /proc/self/status in bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
-
-
-def reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from secateur.bench.memory import PEAK, status
 from secateur.sparse import select
 
 SHARES = (0.1, 0.5, 0.9, 0.99)
@@ -72,12 +73,6 @@ def timed(scores: torch.Tensor) -> list[dict[str, float]]:
     return rows
 
 
-def peak_bytes() -> int:
-    """Of this process, so far."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-
 def extra_memory(name: str, count: int) -> float:
     """Peak memory beyond scores and masks, over the scores; in a process of its own."""
     call = [sys.executable, __file__, "--count", str(count), "--memory", name]
@@ -87,10 +82,10 @@ def extra_memory(name: str, count: int) -> float:
 def measured_memory(name: str, count: int) -> float:
     scores = scores_of(count)
     select.keep_highest([scores[:1000]], 10)  # what libraries take once
-    before = peak_bytes()
+    before = status(PEAK)
     RIVALS[name](scores, count // 2)
     masks = count if name != "torch.topk" else 0
-    used = peak_bytes() - before - masks
+    used = status(PEAK) - before - masks
     return used / (4 * count)
 
 

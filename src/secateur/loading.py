@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from secateur.spec import ModelError, StoreError
-from secateur.store import SAFE_SOURCES, load_into, read_source
+from secateur.store import is_safe, load_into, read_source
 
 
 def load(directory: str | Path, model: nn.Module | None = None) -> nn.Module:
@@ -36,7 +36,7 @@ def _build(directory: str | Path, source: dict[str, Any]) -> nn.Module:
         raise StoreError(
             f"{directory} does not say how to build its model; call load({str(directory)!r}, MyModel(...))"
         )
-    if ":" in name and not name.startswith(SAFE_SOURCES):
+    if not is_safe(name):
         raise StoreError(
             f"{directory} was made from {name!r}, code that is not run because a folder asks for it; "
             f"build the model yourself and call load({str(directory)!r}, model)"

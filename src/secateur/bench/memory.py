@@ -32,13 +32,19 @@ def _on_cpu(forward: Forward) -> int:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)  # else memory that earlier runs gave back to the allocator is taken again without growth
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _status(NOW)
+    reset_peak()
+    before = status(NOW)
     forward()
-    return max(0, _status(PEAK) - before)
+    return max(0, status(PEAK) - before)
 
 
-def _status(line: str) -> int:
+def reset_peak() -> None:
+    """Let the peak of this process start anew."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def status(line: str) -> int:
+    """Bytes of this process, `PEAK` or `NOW`. Raises OSError where the system does not tell."""
     for row in Path("/proc/self/status").read_text().splitlines():
         if row.startswith(line):
             return int(row.split()[1]) * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
@@ -41,8 +41,10 @@ def run(options: Options) -> Outcome:
     """Compare networks side by side: latency, throughput and memory, in PyTorch, compiled, or in ONNX Runtime."""
     from secateur.bench import ENGINES, bench
     from secateur.cli.recipe import as_record
+    from secateur.cli.saving import demand_own
     from secateur.cli.session import note
     from secateur.spec import ModelError
+    from secateur.spec.bench import BENCH
 
     engines = [name for given in options.engines or ["eager"] for name in given.split(",")]
     for name in engines:
@@ -51,7 +53,7 @@ def run(options: Options) -> Outcome:
         raise ModelError(f"onnxruntime runs on the CPU here: leave it out of --engines, or --device {options.device}")
     if not options.models:
         raise ModelError("nothing to measure; name networks, for example: secateur bench resnet20 runs/small")
-    _demand_own(options.out)
+    demand_own(options.out, BENCH, "bench")
     record = bench(
         [_entry(model, options) for model in options.models],
         engines,
@@ -72,7 +74,7 @@ def _entry(model: str, options: Options) -> Entry:
     from secateur.bench import Network, OnnxFile
     from secateur.cli.opening import look_up
     from secateur.cli.options import ModelOptions
-    from secateur.structure.capture import normalise_inputs
+    from secateur.structure.capture import inputs_on, normalise_inputs
 
     if model.endswith(".onnx"):
         return OnnxFile(model, Path(model))
@@ -81,22 +83,7 @@ def _entry(model: str, options: Options) -> Entry:
         model=model, factory=factory, input_shape=options.input_shape, seed=options.seed, device=options.device
     )
     opened = look_up(which).build()
-    return Network(model, opened.model, _on(normalise_inputs(opened.inputs), options.device))
-
-
-def _on(inputs: Any, device: str) -> Any:
-    from torch import Tensor
-    from torch.utils._pytree import tree_map
-
-    return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, inputs)
-
-
-def _demand_own(out: Path | None) -> None:
-    from secateur.spec import StoreError
-    from secateur.spec.bench import BENCH
-
-    if out is not None and out.exists() and not (out.is_dir() and ((out / BENCH).is_file() or not any(out.iterdir()))):
-        raise StoreError(f"{out} exists and holds no earlier bench; choose another --out, or remove it")
+    return Network(model, opened.model, inputs_on(normalise_inputs(opened.inputs), options.device))
 
 
 def _save(options: Options, record: BenchRecord, out: Path) -> None:

@@ -25,7 +25,7 @@ from secateur.models import (
 )
 from secateur.sparse.torch_prune import take_over_masks
 from secateur.spec import DataError, ModelError, SecateurError, StoreError
-from secateur.store import SAFE_SOURCES, read_source
+from secateur.store import is_safe, read_source
 from secateur.train.outputs import logits_of
 
 
@@ -156,7 +156,7 @@ def _saved_source(folder: Path, called: str, factory: str | None) -> dict[str, A
     if factory is not None:
         return {**source, "name": factory}
     name = source.get("name")
-    if not name or (":" in name and not name.startswith(SAFE_SOURCES)):
+    if not name or not is_safe(name):
         raise StoreError(
             f"{called} holds a model that was built by code of yours{f' ({name})' if name else ''}; say by which: "
             f"--factory {name or 'package.module:factory'}"

@@ -52,6 +52,14 @@ def save(
     save_folder(model, out, run=run, source=source, texts=texts)
 
 
+def demand_own(out: Path | None, file: str, what: str) -> None:
+    """Raise StoreError where the folder of a result holds anything but an earlier one, which is told by a file."""
+    from secateur.spec import StoreError
+
+    if out is not None and out.exists() and not (out.is_dir() and ((out / file).is_file() or not any(out.iterdir()))):
+        raise StoreError(f"{out} exists and holds no earlier {what}; choose another --out, or remove it")
+
+
 def demand_other(out: Path, model: str | None) -> None:
     """Raise StoreError when the result would replace the folder that the model is read from."""
     from secateur.spec import StoreError

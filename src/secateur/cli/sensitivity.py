@@ -47,6 +47,7 @@ def run(options: Options) -> Outcome:
     """Prune each layer alone at several ratios: ranked curves, as table, JSON and picture. Goes on where it stopped."""
     from secateur.allocate import shares_from_curves, shares_that_lose_least
     from secateur.cli.opening import look_up
+    from secateur.cli.saving import demand_own
     from secateur.cli.session import note
     from secateur.search import RATIOS, judged
     from secateur.sparse import Pattern, prunable_weights
@@ -57,7 +58,7 @@ def run(options: Options) -> Outcome:
         raise BudgetError(f"--images {options.images}: give at least 1")
     if options.sparsity is not None and options.granularity != "element":
         raise BudgetError(f"--sparsity is for --granularity element, not {options.granularity}; give --tolerance")
-    _demand_own(options.out)
+    demand_own(options.out, LEVELS, "sensitivity")
     target = look_up(options)
     images = _part(target.images(options, options.split), options)
     opened = target.build(images)
@@ -89,13 +90,6 @@ def run(options: Options) -> Outcome:
         _save(options, record, ranked, target.name)
         text += f"\nsaved to {options.out}"
     return Outcome(record, text)
-
-
-def _demand_own(out: Path | None) -> None:
-    from secateur.spec import StoreError
-
-    if out is not None and out.exists() and not (out.is_dir() and ((out / LEVELS).is_file() or not any(out.iterdir()))):
-        raise StoreError(f"{out} exists and holds no earlier sensitivity; choose another --out, or remove it")
 
 
 def _part(images: ImageSet, options: Options) -> ImageSet:

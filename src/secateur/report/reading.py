@@ -3,13 +3,13 @@ StoreError with the file's name."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from secateur.spec import StoreError
+from secateur.spec.files import sha256_of
 
 MOST_BYTES = 1 << 28
 MOST_LINES = 1_000_000
@@ -50,9 +50,7 @@ def _object(content: bytes, where: str) -> dict[str, Any]:
 
 def demand_unchanged(path: Path, sha256: Mapping[str, str]) -> None:
     """Raise StoreError where a file of a folder is not the one that the manifest tells of."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256.get(path.name):
+    if sha256_of(path) != sha256.get(path.name):
         raise StoreError(f"{path} was changed after it was saved (its sha256 differs); copy the folder again")
 
 

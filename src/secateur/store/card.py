@@ -20,6 +20,11 @@ TOLD = (
 Column = tuple[str, Mapping[str, Any]]
 
 
+def is_safe(name: str) -> bool:
+    """Whether a folder may ask for what is built by this name."""
+    return ":" not in name or name.startswith(SAFE_SOURCES)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """What lies in the folder besides the run."""
@@ -61,7 +66,7 @@ def _loading(run: RunRecord, facts: Facts) -> Iterator[str]:
 def _lines(facts: Facts) -> Sequence[str]:
     """Python that loads the folder, as short as the source allows."""
     source, name = facts.source, facts.source.get("name", "")
-    if name and (":" not in name or name.startswith(SAFE_SOURCES)):
+    if name and is_safe(name):
         return ("import secateur as sc", "", 'model = sc.load(".")')
     if name:
         options = "".join(f", {key}={_value(source[key])}" for key in ("num_classes", "input_shape") if key in source)

@@ -7,7 +7,6 @@ executed.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from secateur.hugging_face import config_of, describe, is_transformers_model, ta
 from secateur.sparse import as_tensors, masks_of, remember_masks
 from secateur.sparse.masks import masked_parameters
 from secateur.spec import ElementMasks, PlanError, RunRecord, StoreError
+from secateur.spec.files import sha256_of
 from secateur.spec.saved import MANIFEST, PLAN, RUN, Manifest, Plans
 from secateur.store.card import Facts, model_card
 from secateur.store.history import history_of, remember_history, remember_runs, runs_of
@@ -102,7 +102,7 @@ def _write(
     (folder / RUN).write_text(record.to_json(indent=1))
     for file, text in texts.items():
         (folder / file).write_text(text, encoding="utf-8")
-    hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
     facts = Facts(
         kind=type(model),
         source=source,
@@ -112,17 +112,12 @@ def _write(
         from_pretrained=layout == "transformers",
     )
     (folder / CARD).write_text(model_card(record, facts), encoding="utf-8")
-    hashes[CARD] = _sha256(folder / CARD)
+    hashes[CARD] = sha256_of(folder / CARD)
     for file in hashes:
         (folder / file).chmod((folder / PLAN).stat().st_mode)  # weights as readable as the rest
     sizes = {file: (folder / file).stat().st_size for file in hashes}
     manifest = Manifest(name, fingerprint(named_tensors(model)), hashes, sizes, source, layout)
     (folder / MANIFEST).write_text(manifest.to_json(indent=1))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_manifest(directory: str | Path) -> Manifest:
@@ -146,7 +141,7 @@ def read_manifest(directory: str | Path) -> Manifest:
                 f"{path} has {path.stat().st_size} bytes, expected {manifest.size_bytes.get(file)}: it is truncated or "
                 "was changed; copy the folder again"
             )
-        if _sha256(path) != manifest.sha256[file]:
+        if sha256_of(path) != manifest.sha256[file]:
             raise StoreError(f"{path} was changed after it was saved (its sha256 differs); copy the folder again")
     _demand_plausible(folder, manifest.source)
     return manifest

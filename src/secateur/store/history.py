@@ -43,8 +43,8 @@ def inherit(made: nn.Module, model: nn.Module) -> None:
 
 def remember_cut(small: nn.Module, model: nn.Module, plan: Plan) -> None:
     """Note what the smaller model has from the one that the plan cut: its history, and its masks as they are now."""
-    inherit(small, model)
     remember_history(small, [*history_of(model), plan])
+    remember_runs(small, runs_of(model))
     masks = masks_of(model)
     if masks is not None:
         remember_masks(small, shrink_masks(masks, plan))

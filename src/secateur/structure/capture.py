@@ -44,6 +44,11 @@ def normalise_inputs(example_inputs: Any) -> Inputs:
     return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
 
 
+def inputs_on(inputs: Inputs, device: torch.device | str) -> Inputs:
+    """The same inputs, their tensors on this device."""
+    return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, inputs)
+
+
 def call_model(model: nn.Module, inputs: Inputs) -> Any:
     """The model's output for normalised inputs."""
     return model(**inputs) if isinstance(inputs, dict) else model(*inputs)
@@ -225,13 +230,19 @@ def _run(model: nn.Module, inputs: Inputs, recorder: _Recorder, device: torch.de
 @contextmanager
 def as_captured(model: nn.Module) -> Iterator[None]:
     """The conditions of a capture: no gradients, and no fused paths that would hide operators."""
-    fastpath = torch.backends.mha.get_fastpath_enabled()
+    with torch.no_grad(), unfused_attention(), sdpa_kernel(SDPBackend.MATH), _unfused_recurrence(model):
+        yield
+
+
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """`nn.MultiheadAttention` and encoder layers without their fused operators."""
+    before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _unfused_recurrence(model):
-            yield
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import nn
-from torch.utils._pytree import tree_map
 
 from secateur.data import ImageSet
 from secateur.recover import SECOND_ORDER, heal_, healed_scores, stages_of
@@ -22,7 +21,7 @@ from secateur.score.gradients import batches
 from secateur.search.netadapt.config import SearchConfig
 from secateur.spec import Plan, Scores, SecateurError, Structure
 from secateur.store import remember_history
-from secateur.structure.capture import Inputs, private_copy
+from secateur.structure.capture import Inputs, inputs_on, private_copy
 from secateur.surgery import shrink
 from secateur.train import Distillation, block_features, evaluate, fit
 
@@ -44,9 +43,6 @@ class Material:
         """Batches of training images."""
         count = min(self.config.calibration, len(self.train))
         return list(self.train.subset(count, self.config.seed).batches(CALIBRATION_BATCH, device=device))
-
-    def inputs_on(self, device: str) -> Inputs:
-        return tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, self.inputs)
 
 
 @dataclass(frozen=True)
@@ -103,7 +99,7 @@ def _heal_(small: nn.Module, base: nn.Module, plan: Plan, material: Material, de
     stages = stages_of(material.config.recover)
     data = [((x,), None) for x, _ in material.calibration(device)] if stages else []
     generator = torch.Generator().manual_seed(material.config.seed)
-    for _ in heal_(small, base, plan, material.inputs_on(device), data, stages, generator):
+    for _ in heal_(small, base, plan, inputs_on(material.inputs, device), data, stages, generator):
         pass
 
 
@@ -112,7 +108,7 @@ def _train_(small: nn.Module, shared: Mapping[str, Any], device: str, steps: int
     config = material.config
     training = replace(config.short_training, epochs=steps, max_steps=steps, seed=seed, device=device)
     dense = _on(device, shared[TEACHER]) if config.teacher else None
-    with taught_by(dense, small, material.inputs_on(device), config) as teacher:
+    with taught_by(dense, small, inputs_on(material.inputs, device), config) as teacher:
         fit(small, material.train, config=training, distillation=teacher)
     small.eval()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from secateur.sparse import sparsity
 from secateur.spec import ExportError, ExportRecord, SecateurError, StoreError, Verification
-from secateur.spec.files import write_whole
+from secateur.spec.files import sha256_of, write_whole
 from secateur.store.environment import environment
 from secateur.store.exporting.exporter import EXPORTERS, Exporter, Run, Written
 from secateur.store.exporting.graph import LEAST, Flat, Graph, graph_of, quiet, reason
@@ -174,7 +173,7 @@ def _ports(graph: Graph) -> dict[str, Any]:
 
 def _hashes(files: Sequence[Path]) -> dict[str, Any]:
     return {
-        "sha256": {path.name: _sha256(path) for path in files},
+        "sha256": {path.name: sha256_of(path) for path in files},
         "size_bytes": {path.name: path.stat().st_size for path in files},
     }
 
@@ -201,8 +200,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

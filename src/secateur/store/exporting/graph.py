@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten
 from secateur.spec import ExportError, Port
 from secateur.store.exporting.inputs import BATCH, LENGTH, Input, sizes_of
 from secateur.structure import clone_with
-from secateur.structure.capture import Inputs, call_model
+from secateur.structure.capture import Inputs, call_model, unfused_attention
 from secateur.structure.modes import eval_mode
 
 LEAST = {BATCH: 1, LENGTH: 2}
@@ -150,7 +150,7 @@ def _program(flat: Flat, inputs: Sequence[Input]) -> ExportedProgram:
     sizes = {name: max(2, size) for name, size in sizes_of(inputs).items()}
     examples = tuple(one.fresh(sizes, generator) for one in inputs)
     shapes = tuple({place: Dim.DYNAMIC(min=LEAST[name]) for place, name in one.moving.items()} for one in inputs)
-    with torch.no_grad(), eval_mode(flat), _plain_attention():
+    with torch.no_grad(), eval_mode(flat), unfused_attention():
         program = torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine, which are no business of those who get the file
@@ -168,17 +168,6 @@ def reason(error: BaseException) -> str:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-@contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Without the fused operators of `nn.MultiheadAttention`, which no format knows."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from secateur.store.packed.contents import of_tensors
 from secateur.store.packed.encodings import ENCODINGS
-from secateur.store.packed.folder import opened, pack_folder, pack_weights, unpack_folder, unpacked
+from secateur.store.packed.folder import opened, opened_base, pack_folder, pack_weights, unpack_folder, unpacked
 from secateur.store.packed.manifest import ArrayRecord, Manifest, Member, ValueType
 from secateur.store.packed.reading import Packed, open_container
 from secateur.store.packed.words import as_tensor
@@ -50,13 +50,8 @@ def pack(
     again to unpack.
     Raises StoreError for types that safetensors cannot hold, and for values that the asked type cannot say.
     """
-    from secateur.store.packed.folder import opened_base
-
-    contents, options = of_tensors(tensors), options or PackOptions()
-    if base is None:
-        return write_container(contents, Path(path), options)
     with opened_base(base) as known:
-        return write_container(contents, Path(path), options, known)
+        return write_container(of_tensors(tensors), Path(path), options or PackOptions(), known)
 
 
 def unpack(path: str | Path, *, base: str | Path | None = None, trust_size: bool = False) -> dict[str, Tensor]:

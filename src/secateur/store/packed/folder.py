@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from secateur.spec import StoreError
+from secateur.spec.files import sha256_of
 from secateur.store.folder import CARD, MANIFEST, demand_free, put_in_place, read_manifest
 from secateur.store.folder import Manifest as FolderManifest
 from secateur.store.packed.contents import Contents, Tensors, of_files, of_folder
@@ -30,12 +31,14 @@ def pack_folder(
     """
     folder, options = Path(folder), options or PackOptions()
     saved = read_manifest(folder)
-    with ExitStack() as stack:
-        tensors = None if base is None else stack.enter_context(opened_base(base))
+    with opened_base(base) as tensors:
         contents = of_folder(folder)
         if options.values is not None:
-            contents = of_folder(folder, _as_rounded(folder, saved, contents, Packer(contents, options, tensors)))
-            contents = replace(contents, files=_restored_hashes(contents, Packer(contents, options, tensors)))
+            files = _restored_files(contents, Packer(contents, options, tensors))
+            changed = _changed_texts(folder, saved, {file.name: str(file.sha256) for file in files}, options.values)
+            contents = of_folder(folder, changed)
+            known = [new if new.name in changed else old for old, new in zip(files, contents.files, strict=True)]
+            contents = replace(contents, files=tuple(known))
         return write_container(contents, Path(path), options, tensors)
 
 
@@ -49,18 +52,17 @@ def pack_weights(
     file, options = Path(file), options or PackOptions()
     if not file.is_file():
         raise StoreError(f"{file} is no file; name a safetensors file, or a folder that Secateur saved")
-    with ExitStack() as stack:
-        tensors = None if base is None else stack.enter_context(opened_base(base))
+    with opened_base(base) as tensors:
         contents = of_files([file])
         if options.values is not None:
-            contents = replace(contents, files=_restored_hashes(contents, Packer(contents, options, tensors)))
+            contents = replace(contents, files=_restored_files(contents, Packer(contents, options, tensors)))
         return write_container(contents, Path(path), options, tensors)
 
 
-def _as_rounded(folder: Path, saved: FolderManifest, contents: Contents, packer: Packer) -> dict[str, bytes]:
+def _changed_texts(folder: Path, saved: FolderManifest, restored: Mapping[str, str], values: str) -> dict[str, bytes]:
     """The folder's model card and manifest, with the hashes of what unpacking will restore; nothing where that is all
     as it was."""
-    hashes = {file.name: str(file.sha256) for file in _restored_hashes(contents, packer) if file.name in saved.sha256}
+    hashes = {file: digest for file, digest in restored.items() if file in saved.sha256}
     if hashes == saved.sha256:
         return {}
     changed, sizes = {}, dict(saved.size_bytes)
@@ -68,13 +70,13 @@ def _as_rounded(folder: Path, saved: FolderManifest, contents: Contents, packer:
         text = (folder / CARD).read_text(encoding="utf-8")
         for file, digest in hashes.items():
             text = text.replace(saved.sha256[file], digest)
-        changed[CARD] = f"{text}\nThe weights were rounded to {packer.options.values} when this was packed.\n".encode()
+        changed[CARD] = f"{text}\nThe weights were rounded to {values} when this was packed.\n".encode()
         hashes[CARD], sizes[CARD] = hashlib.sha256(changed[CARD]).hexdigest(), len(changed[CARD])
     changed[MANIFEST] = replace(saved, sha256=hashes, size_bytes=sizes).to_json(indent=1).encode()
     return changed
 
 
-def _restored_hashes(contents: Contents, packer: Packer) -> tuple[FileRecord, ...]:
+def _restored_files(contents: Contents, packer: Packer) -> tuple[FileRecord, ...]:
     """The files with the hashes of what unpacking will restore."""
     digests = [hashlib.sha256() for _ in contents.files]
     for piece in contents.pieces:
@@ -119,9 +121,7 @@ def _restore(packed: Packed, folder: Path) -> None:
                 opened_files[member.file].seek(member.at)
                 opened_files[member.file].write(words.data)
     for file in files:
-        with (folder / file.name).open("rb") as found:
-            digest = hashlib.file_digest(found, "sha256").hexdigest()
-        if file.sha256 not in (None, digest):
+        if file.sha256 not in (None, sha256_of(folder / file.name)):
             raise StoreError(
                 f"{packed.path}: {file.name} is not restored as it was (its sha256 differs); pack it again"
             )
@@ -140,22 +140,25 @@ def unpacked(path: str | Path, *, trust_size: bool = False) -> Iterator[Path]:
 @contextmanager
 def opened(path: str | Path, *, base: str | Path | None = None, trust_size: bool = False) -> Iterator[Packed]:
     """An open container, and its base for as long."""
-    with ExitStack() as stack:
-        tensors = None if base is None else stack.enter_context(opened_base(base))
-        size = 0 if base is None else _size_bytes(Path(base))
-        yield stack.enter_context(open_container(Path(path), base=tensors, base_bytes=size, trust_size=trust_size))
+    size = 0 if base is None else _size_bytes(Path(base))
+    with (
+        opened_base(base) as tensors,
+        open_container(Path(path), base=tensors, base_bytes=size, trust_size=trust_size) as packed,
+    ):
+        yield packed
 
 
 @contextmanager
-def opened_base(path: str | Path) -> Iterator[Tensors]:
-    """The tensors of a folder or container. Raises StoreError for what is neither, and for a container that has a base
-    itself."""
-    path = Path(path)
-    if path.is_dir():
+def opened_base(path: str | Path | None) -> Iterator[Tensors | None]:
+    """The tensors of a folder or container, or of nothing. Raises StoreError for what is neither, and for a container
+    that has a base itself."""
+    if path is None:
+        yield None
+    elif Path(path).is_dir():
         read_manifest(path)
-        yield of_folder(path)
+        yield of_folder(Path(path))
     else:
-        with open_container(path) as packed:
+        with open_container(Path(path)) as packed:
             yield packed
 
 

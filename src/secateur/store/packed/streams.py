@@ -6,6 +6,8 @@ numbers repeat, their low bits never do, and apart the first compress.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,31 +99,34 @@ def _from_planes(octets: Bytes, count: int, size: int) -> Words:
 def _decompressed(content: bytes | memoryview, size: int) -> Bytes:
     """One zstandard frame of so many bytes, in memory that may be written to. Raises StoreError."""
     octets = np.empty(_declared(content, size, size), np.uint8)
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
-            found = reader.readinto(octets.data)
-            if found != size or reader.read(1):
-                raise StoreError(f"a compressed stream holds {found} bytes or more, expected {size}")
-    except zstandard.ZstdError as error:
-        raise StoreError(f"a compressed stream cannot be read: {error}") from error
+    decompressor = zstandard.ZstdDecompressor()
+    with _readable(), decompressor.stream_reader(content, read_across_frames=True) as reader:
+        found = reader.readinto(octets.data)
+        if found != size or reader.read(1):
+            raise StoreError(f"a compressed stream holds {found} bytes or more, expected {size}")
     return octets
 
 
 def decompress(content: bytes | memoryview, *, most: int, least: int = 0) -> bytes:
     """One zstandard frame that says how many bytes it holds, from `least` to `most`, and does. Raises StoreError."""
     _declared(content, least, most)
-    try:
+    with _readable():
         return zstandard.ZstdDecompressor().decompress(content, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise StoreError(f"a compressed stream cannot be read: {error}") from error
 
 
 def _declared(content: bytes | memoryview, least: int, most: int) -> int:
     """How many bytes a frame says that it holds; StoreError where that is not within these."""
-    try:
+    with _readable():
         declared = zstandard.get_frame_parameters(content).content_size
-    except zstandard.ZstdError as error:
-        raise StoreError(f"a compressed stream cannot be read: {error}") from error
     if not least <= declared <= most:
         raise StoreError(f"a compressed stream says that it holds {declared} bytes, expected {least} to {most}")
     return declared
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """What zstandard cannot read is a StoreError."""
+    try:
+        yield
+    except zstandard.ZstdError as error:
+        raise StoreError(f"a compressed stream cannot be read: {error}") from error
