@@ -19,6 +19,7 @@ import resource
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ import secateur as sc
 from secateur.models import build_model, example_inputs
 from secateur.spec import SecateurError
 from secateur.store.packed import PackOptions, pack_folder, unpack_folder
+from secateur.store.packed.envelope import HEADER, MAGIC, VERSION, hash_of_manifest, phrases
 from secateur.store.packed.reading import LIMIT_BYTES
-from secateur.store.packed.writing import HEADER, MAGIC, VERSION
+from secateur.store.packed.streams import decompress
 
 RESULT = Path(__file__).parent / "results" / "hostile.json"
 SECONDS = 5.0
@@ -119,24 +121,22 @@ def containers(folder: Path, saved: Path) -> Attack:
 
 def forged(content: bytes, rng: random.Random) -> bytes:
     """A container whose hashes are right, whatever else is wrong."""
-    _, _, flags, place, _, _ = HEADER.unpack(content[: HEADER.size])
-    arrays, manifest = bytearray(content[HEADER.size : place]), content[place:]
+    _, _, flags, size, _ = HEADER.unpack(content[: HEADER.size])
+    arrays, manifest = bytearray(content[HEADER.size : -size]), content[-size:]
     if flags:
-        import zstandard
-
-        manifest = zstandard.decompress(manifest)
+        manifest = decompress(manifest, most=1 << 20, phrases=phrases())
     if rng.random() < 0.5:
         manifest = mutated_json(manifest, rng)
     else:
         arrays = bytearray(mutated(bytes(arrays), rng))
         text = json.loads(manifest)
+        start = 0
         for array in text["arrays"]:
-            sizes = (array.get(name, {}).get("size", 0) for name in ("positions", "values", "scales"))
-            start = array["offset"] - HEADER.size
-            array["sha256"] = hashlib.sha256(arrays[start : start + sum(sizes)]).hexdigest()
+            size = sum(array.get(name, {}).get("size", 0) for name in ("positions", "values", "scales"))
+            array["crc32"] = zlib.crc32(arrays[start : start + size])
+            start += size
         manifest = json.dumps(text).encode()
-    digest = hashlib.sha256(manifest).digest()
-    return HEADER.pack(MAGIC, VERSION, 0, HEADER.size + len(arrays), len(manifest), digest) + arrays + manifest
+    return HEADER.pack(MAGIC, VERSION, 0, len(manifest), hash_of_manifest(manifest)) + arrays + manifest
 
 
 def folders(folder: Path, saved: Path) -> Attack:

@@ -70,7 +70,7 @@ def typed(weight: Tensor, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor
     """The weight in that type; in int8 with its scales."""
     if dtype != torch.int8:
         return weight.to(dtype), None
-    codes, scales = rounded(as_words(weight), Member(0, 0, "F32", tuple(weight.shape), name), "int8")
+    codes, scales = rounded(as_words(weight), Member("F32", tuple(weight.shape), name), "int8")
     return as_tensor(codes, "I8", weight.shape), as_tensor(scales, "BF16", (len(weight),))
 
 

@@ -9,6 +9,29 @@ import zstandard
 
 from secateur.store.packed import pack
 
+PHRASES = (
+    b'{"files":[{"name":"run.json","size":,"sha256":"plan.json""README.md""masks.safetensors","safetensors":'
+    b'{"format":"pt"}},{"name":"model.safetensors","size":,"safetensors":{}}],"base_sha256":"'
+    b'"file":1,"at":0,"shape":[],"name":"num_batches_tracked","dtype":"U8""F64""F16""I64""BOOL"'
+    b'"value_type":"fp16""bf16""int8","scales":{"codec":"zstd","size":},"reference":{"kind":"zeros","of":"base"},'
+    b'"encoding":"csr""block""n:m","parameters":{"n":2,"m":4,"inner":1,"rows":"columns":"blocks":},'
+    b'"dtype":"BF16","shape":[768,768],"name":"encoder.layer.0.attention.self.query.weight"},'
+    b'"dtype":"F32","shape":[512],"name":"features.0.bias"},"name":"classifier.0.weight"},"name":"fc.bias"},'
+    b'{"dtype":"F32","shape":[64],"name":"layer1.0.bn1.bias"},'
+    b'{"dtype":"F32","shape":[64],"name":"layer1.0.bn1.running_mean"},'
+    b'{"dtype":"F32","shape":[64],"name":"layer1.0.bn1.running_var"},'
+    b'{"dtype":"F32","shape":[64],"name":"layer1.0.bn1.weight"},'
+    b'{"dtype":"F32","shape":[64,64,3,3],"name":"layer1.0.conv1.weight"}],'
+    b'"positions":{"codec":"zstd","size":},"parameters":{"bits":2,"unary_bytes":}},'
+    b'{"crc32":,"encoding":"gaps","kept":,"values":{"codec":"planes","size":},"members":['
+    b'"positions":{"codec":"raw","size":},"parameters":{"bits":4,"codes":}},'
+    b'{"crc32":,"encoding":"delta","kept":,"values":{"codec":"zstd","size":},"members":['
+    b'{"dtype":"I8","shape":[10,64],"name":"fc.weight"}],"positions":{"codec":"raw","size":}}],"schema_version":1}'
+    b'{"files":[{"name":"model.safetensors","size":,"safetensors":{}}],"arrays":['
+    b'{"crc32":,"encoding":"bitmask""dense","kept":,"values":{"codec":"zstd","size":},"members":['
+    b'{"dtype":"I8","shape":[1024,1024],"name":"weight"}]}],"schema_version":1}'
+)
+
 
 def bits(stream):
     return np.unpackbits(np.frombuffer(stream, np.uint8), bitorder="little")
@@ -16,12 +39,14 @@ def bits(stream):
 
 def read(path):
     file = Path(path).read_bytes()
-    at, size = (int.from_bytes(file[place : place + 8], "little") for place in (16, 24))
-    manifest = file[at : at + size]
-    manifest = json.loads(zstandard.decompress(manifest) if file[12] & 1 else manifest)
-    for array in manifest["arrays"]:
-        place, streams = array["offset"], {}
-        for name in ("positions", "values"):
+    manifest = file[-int.from_bytes(file[12:16], "little") :]
+    if file[10] & 1:
+        phrases = zstandard.ZstdCompressionDict(PHRASES, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        manifest = zstandard.ZstdDecompressor(dict_data=phrases).decompress(manifest)
+    place = 24
+    for array in json.loads(manifest)["arrays"]:
+        streams = {}
+        for name in ("positions", "values", "scales"):
             stored = array.get(name, {"codec": "raw", "size": 0})
             content = file[place : place + stored["size"]]
             place += stored["size"]

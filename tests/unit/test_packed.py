@@ -14,6 +14,7 @@ import torch
 from calling import listing, secateur
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 import secateur as sc
 from secateur.models import build_model, example_inputs
@@ -29,6 +30,7 @@ from secateur.store.packed import (
     unpack,
     unpack_folder,
 )
+from secateur.store.packed.envelope import HEADER
 from secateur.store.packed.words import TYPES, as_words
 
 SHAPES = st.lists(st.integers(0, 12), max_size=4).map(tuple)
@@ -152,7 +154,8 @@ def test_reading_one_tensor_reads_its_bytes_alone(tmp_path: Path, monkeypatch: p
     damaged = bytearray((tmp_path / "three.sct").read_bytes())
     with open_packed(tmp_path / "three.sct") as packed:
         assert set(packed.names) == set("abc")
-        place = packed.record("c").offset
+        assert packed.manifest.arrays[-1].members[0].name == "c"
+        place = HEADER.size + packed.manifest.offsets[-1]
     damaged[place] ^= 1
     (tmp_path / "three.sct").write_bytes(damaged)
     with open_packed(tmp_path / "three.sct") as packed:
@@ -251,6 +254,20 @@ def test_weights_are_packed_alone(saved: Path, tmp_path: Path, options: PackOpti
         sc.load(tmp_path / "weights.sct")
     with pytest.raises(StoreError, match="is no file"):
         pack_weights(tmp_path / "none.safetensors", tmp_path / "none.sct")
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {'\u00e9"': "\u2028"}])
+def test_a_header_that_follows_from_the_tensors_is_not_stored(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+    save_file({f"{name} \u00e9": torch.ones(2, 3).to(dtype) for name, dtype in TYPES.items()}, tmp_path / "a", metadata)
+    usual = (tmp_path / "a").read_bytes()
+    size = int.from_bytes(usual[:8], "little")
+    padded = (size + 8).to_bytes(8, "little") + usual[8 : 8 + size] + b" " * 8 + usual[8 + size :]
+    for content, stored in ((usual, False), (padded, True)):
+        (tmp_path / "one.safetensors").write_bytes(content)
+        manifest = pack_weights(tmp_path / "one.safetensors", tmp_path / "one.sct")
+        assert any(member.name is None for array in manifest.arrays for member in array.members) == stored
+        unpack_folder(tmp_path / "one.sct", tmp_path / f"again-{stored}")
+        assert (tmp_path / f"again-{stored}" / "one.safetensors").read_bytes() == content
 
 
 def test_names_of_other_files_have_the_file_before_them(saved: Path, tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import resource
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ import zstandard
 
 from secateur.spec import StoreError
 from secateur.store.packed import PackOptions, open_packed, pack, unpack, unpack_folder
+from secateur.store.packed.envelope import HEADER, MAGIC, VERSION, hash_of_manifest
 from secateur.store.packed.reading import LIMIT_BYTES
 from secateur.store.packed.streams import restore
-from secateur.store.packed.writing import HEADER, MAGIC, VERSION
 
 MUTATIONS = 200
 SECONDS = 2.0
@@ -59,16 +59,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def sections(content: bytes) -> tuple[bytes, bytes]:
     """The arrays, and the manifest."""
-    _, _, flags, place, _, _ = HEADER.unpack(content[: HEADER.size])
+    _, _, flags, size, _ = HEADER.unpack(content[: HEADER.size])
     assert flags == 0
-    return content[HEADER.size : place], content[place:]
+    return content[HEADER.size : -size], content[-size:]
 
 
 def sealed(arrays: bytes, manifest: bytes) -> bytes:
     """A container whose hash of the manifest is right: what a forger writes."""
-    digest = hashlib.sha256(manifest).digest()
-    head = HEADER.pack(MAGIC, VERSION, 0, HEADER.size + len(arrays), len(manifest), digest)
-    return head + arrays + manifest
+    return HEADER.pack(MAGIC, VERSION, 0, len(manifest), hash_of_manifest(manifest)) + arrays + manifest
 
 
 def forged(content: bytes, change: Callable[[Text], Any]) -> bytes:
@@ -157,8 +155,20 @@ def swap_names(text: Text) -> None:
     array_of(text, "few")["members"][0]["name"] = "all"
 
 
-def overlap(text: Text) -> None:
-    array_of(text, "all")["offset"] = array_of(text, "few")["offset"]
+def say_where(text: Text) -> None:
+    array_of(text, "few")["members"][0]["at"] = 0
+
+
+def another_order(text: Text) -> None:
+    del text["files"][0]["safetensors"]
+
+
+def another_header(text: Text) -> None:
+    text["files"][0]["safetensors"] = {"format": "pt"}
+
+
+def one_byte_less(text: Text) -> None:
+    text["arrays"].pop()
 
 
 def out_of_order(text: Text) -> None:
@@ -211,8 +221,11 @@ def many_dimensions(text: Text) -> None:
     ("change", "expected"),
     [
         (swap_names, "occurs twice"),
-        (overlap, "begins at byte"),
-        (out_of_order, "begins at byte"),
+        (say_where, "contradicts the order"),
+        (another_order, "contradicts the order"),
+        (another_header, "its members"),
+        (one_byte_less, "bytes, expected"),
+        (out_of_order, "CRC-32 differs"),
         (rename("../../etc/passwd"), "no plain file name"),
         (rename("/etc/passwd"), "no plain file name"),
         (rename(".."), "no plain file name"),
@@ -300,8 +313,9 @@ def test_positions_that_contradict_each_other_are_refused(container: bytes, tmp_
         data, text = bytearray(arrays), json.loads(manifest)
         for _ in range(rng.choice([1, 5])):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        start = 0
         for array in text["arrays"]:
-            start = array["offset"] - HEADER.size
             size = sum(array.get(name, {"size": 0})["size"] for name in ("positions", "values", "scales"))
-            array["sha256"] = hashlib.sha256(data[start : start + size]).hexdigest()
+            array["crc32"] = zlib.crc32(data[start : start + size])
+            start += size
         refused(tmp_path / "bad.sct", sealed(bytes(data), json.dumps(text).encode()))

@@ -62,8 +62,8 @@ def unpack(path: str | Path, *, base: str | Path | None = None, trust_size: bool
     """
     with opened(path, base=base, trust_size=trust_size) as packed:
         found: dict[str, Tensor] = {}
-        for array in packed.manifest.arrays:
-            for member, words in packed.members(array):
+        for number in range(len(packed.manifest.arrays)):
+            for member, words in packed.members(number):
                 key = packed.manifest.key(member)
                 if key is not None:
                     found[key] = as_tensor(words, member.dtype, member.shape)

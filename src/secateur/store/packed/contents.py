@@ -6,7 +6,7 @@ import hashlib
 import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from secateur.spec import StoreError
 from secateur.store.packed.manifest import WEIGHTS, FileRecord, Member, is_plain_name
-from secateur.store.packed.safetensors_file import header_for, in_order, parts_of
+from secateur.store.packed.safetensors_file import Parts, header_for, in_order, parts_of
 from secateur.store.packed.words import Words, as_words, dtype_name, item_size, word_type
 
 SAFETENSORS = ".safetensors"
@@ -43,7 +43,8 @@ class Piece:
 
 @dataclass(frozen=True)
 class Contents:
-    """Files and their pieces; the pieces of a file in the order of their bytes, without a hole."""
+    """Files and their pieces; the pieces of a file in the order of their bytes, without a hole but for the header of a
+    file that is as safetensors writes it."""
 
     files: tuple[FileRecord, ...]
     pieces: tuple[Piece, ...]
@@ -69,14 +70,9 @@ def of_tensors(tensors: Mapping[str, Tensor]) -> Contents:
     """Tensors as the safetensors file that they would be in. Raises StoreError for types that it cannot hold."""
     types = {name: (dtype_name(tensor, name), tuple(tensor.shape)) for name, tensor in tensors.items()}
     order = in_order(types)
-    header = header_for({name: types[name] for name in order})
-    pieces = [*_plain_pieces(0, 0, memoryview(header))]
-    place = len(header)
-    for name in order:
-        member = Member(0, place, *types[name], name)
-        pieces.append(Piece(member, lambda tensor=tensors[name]: as_words(tensor)))
-        place += member.size_bytes
-    return Contents((FileRecord(WEIGHTS, place),), tuple(pieces))
+    pieces = [Piece(Member(*types[name], name), lambda tensor=tensors[name]: as_words(tensor)) for name in order]
+    size = len(header_for({name: types[name] for name in order})) + sum(piece.member.size_bytes for piece in pieces)
+    return Contents((FileRecord(WEIGHTS, size, safetensors={}),), tuple(pieces))
 
 
 def of_folder(folder: Path, changed: Mapping[str, bytes] | None = None) -> Contents:
@@ -99,8 +95,10 @@ def of_files(paths: Sequence[Path], changed: Mapping[str, bytes] | None = None) 
         digest = hashlib.sha256(original).hexdigest()
         content = memoryview(changed[path.name]) if changed and path.name in changed else original
         restored = hashlib.sha256(content).hexdigest()
-        files.append(FileRecord(path.name, len(content), restored, digest if digest != restored else None))
-        pieces += _pieces(number, path.name, content)
+        parts = parts_of(content) if path.suffix == SAFETENSORS else None
+        metadata = None if parts is None else parts.metadata
+        files.append(FileRecord(path.name, len(content), restored, digest if digest != restored else None, metadata))
+        pieces += _pieces(number, content, parts)
     return Contents(tuple(files), tuple(pieces))
 
 
@@ -112,22 +110,25 @@ def _mapped(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _pieces(file: int, name: str, content: memoryview) -> Iterator[Piece]:
-    members = parts_of(content, file) if name.endswith(SAFETENSORS) else []
-    yield from _plain_pieces(file, 0, content[: members[0].at] if members else content)
-    for member in members:
-        yield Piece(member, lambda member=member: words_at(content, member))
+def _pieces(file: int, content: memoryview, parts: Parts | None) -> Iterator[Piece]:
+    if parts is None:
+        yield from _plain_pieces(file, content)
+        return
+    if parts.metadata is None:
+        yield from _plain_pieces(file, content[: parts.header_bytes])
+    for name, dtype, shape, at in parts.tensors:
+        member = Member(dtype, shape, name, file, at if parts.metadata is None else None)
+        yield Piece(member, partial(_words_at, content, at, member))
 
 
-def _plain_pieces(file: int, at: int, content: memoryview) -> Iterator[Piece]:
-    for start in range(0, len(content), PIECE_BYTES):
-        member = Member(file, at + start, "U8", (min(PIECE_BYTES, len(content) - start),))
-        yield Piece(member, lambda member=member: words_at(content, member))
+def _plain_pieces(file: int, content: memoryview) -> Iterator[Piece]:
+    for at in range(0, len(content), PIECE_BYTES):
+        member = Member("U8", (min(PIECE_BYTES, len(content) - at),), None, file, at)
+        yield Piece(member, partial(_words_at, content, at, member))
 
 
-def words_at(content: memoryview, member: Member) -> Words:
-    """The member's words in its file."""
-    octets = np.frombuffer(content[member.at : member.at + member.size_bytes], np.uint8)
+def _words_at(content: memoryview, at: int, member: Member) -> Words:
+    octets = np.frombuffer(content[at : at + member.size_bytes], np.uint8)
     return octets.view(word_type(item_size(member.dtype)))
 
 

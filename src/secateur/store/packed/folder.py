@@ -15,7 +15,7 @@ from secateur.spec.files import sha256_of
 from secateur.store.folder import CARD, MANIFEST, demand_free, put_in_place, read_manifest
 from secateur.store.folder import Manifest as FolderManifest
 from secateur.store.packed.contents import Contents, Tensors, of_files, of_folder
-from secateur.store.packed.manifest import FileRecord, Manifest
+from secateur.store.packed.manifest import FileRecord, Manifest, headers_of
 from secateur.store.packed.reading import Packed, open_container
 from secateur.store.packed.writing import Packer, PackOptions, write_container
 
@@ -78,7 +78,8 @@ def _changed_texts(folder: Path, saved: FolderManifest, restored: Mapping[str, s
 
 def _restored_files(contents: Contents, packer: Packer) -> tuple[FileRecord, ...]:
     """The files with the hashes of what unpacking will restore."""
-    digests = [hashlib.sha256() for _ in contents.files]
+    headers = headers_of(contents.files, (piece.member for piece in contents.pieces))
+    digests = [hashlib.sha256(headers.get(place, b"")) for place in range(len(contents.files))]
     for piece in contents.pieces:
         digests[piece.member.file].update(packer.final_words(piece).data)
     return tuple(
@@ -116,9 +117,11 @@ def _restore(packed: Packed, folder: Path) -> None:
     files = packed.manifest.files
     with ExitStack() as stack:
         opened_files = [stack.enter_context((folder / file.name).open("wb")) for file in files]
-        for array in packed.manifest.arrays:
-            for member, words in packed.members(array):
-                opened_files[member.file].seek(member.at)
+        for file, header in packed.manifest.headers.items():
+            opened_files[file].write(header)
+        for number, begins in enumerate(packed.manifest.begins()):
+            for at, (member, words) in zip(begins, packed.members(number), strict=True):
+                opened_files[member.file].seek(at)
                 opened_files[member.file].write(words.data)
     for file in files:
         if file.sha256 not in (None, sha256_of(folder / file.name)):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
+from itertools import accumulate
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,12 +16,14 @@ from secateur.spec import StoreError
 from secateur.spec.record import Record
 from secateur.store.packed.bits import bytes_for
 from secateur.store.packed.encodings import ENCODINGS, Layout
+from secateur.store.packed.safetensors_file import Types, header_for, in_order
 from secateur.store.packed.streams import Codec
 from secateur.store.packed.words import FLOATING, TYPES, item_size
 
 LARGEST = (1 << 53) - 1
 """Numbers above this do not survive every JSON reader."""
 Size = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
+Checksum = Annotated[int, Field(ge=0, lt=1 << 32, strict=True)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 ValueType = Literal["fp16", "bf16", "int8"]
 STRICT: dict[str, Any] = {"extra": "forbid"}
@@ -46,14 +49,14 @@ NOTHING = Stream("raw", 0)
 class Member:
     """Bytes of a file that lie in an array, one after the other: a tensor, or a piece of any file."""
 
-    file: Size
-    """Its place among the files."""
-    at: Size
-    """Where the bytes begin in the file."""
     dtype: str
     shape: tuple[Size, ...]
     name: str | None = None
     """Of the tensor; none for a piece of a file."""
+    file: Size = 0
+    """Its place among the files."""
+    at: Size | None = None
+    """Where the bytes begin in the file; none where that follows from the order of safetensors."""
     __pydantic_config__: ClassVar = STRICT
 
     @property
@@ -81,10 +84,8 @@ class Reference:
 class ArrayRecord:
     """Words that were encoded together: one tensor, or several small ones of one type."""
 
-    offset: Size
-    """Where its streams begin in the container: positions, values, scales."""
-    sha256: Hash
-    """Of the streams."""
+    crc32: Checksum
+    """Of its bytes in the container: positions, values, scales."""
     encoding: str
     kept: Size
     """Words that are not zero."""
@@ -146,6 +147,8 @@ class FileRecord:
     """Of the file as it is restored; none where it was made of tensors that never were a file."""
     original_sha256: Hash | None = None
     """Of the file that was packed, where the restored one differs."""
+    safetensors: Mapping[str, str] | None = None
+    """Metadata of a file as safetensors writes it, whose header and order follow from its tensors; none for others."""
     __pydantic_config__: ClassVar = STRICT
 
 
@@ -170,6 +173,29 @@ class Manifest(Record):
         file = self.files[member.file].name
         return member.name if member.name is None or file == WEIGHTS else f"{file}:{member.name}"
 
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each array begins, from the first one on."""
+        return tuple(accumulate((array.size for array in self.arrays), initial=0))[:-1]
+
+    @cached_property
+    def headers(self) -> Mapping[int, bytes]:
+        """Headers of those files, by their place, that are as safetensors writes them."""
+        return headers_of(self.files, (member for array in self.arrays for member in array.members))
+
+    def begins(self) -> Iterator[Sequence[int]]:
+        """For each array where the bytes of its members begin in their files."""
+        places: dict[int, dict[str, int]] = {}
+        tensors = _tensors_of(self.files, (member for array in self.arrays for member in array.members))
+        for file, members in tensors.items():
+            ordered = [members[name] for name in in_order(_types(members))]
+            starts = accumulate((member.size_bytes for member in ordered), initial=len(self.headers[file]))
+            places[file] = {member.name or "": start for member, start in zip(ordered, starts, strict=False)}
+        for array in self.arrays:
+            yield [
+                places[member.file][member.name or ""] if member.at is None else member.at for member in array.members
+            ]
+
     @property
     def size_bytes(self) -> int:
         """Bytes of the files."""
@@ -186,20 +212,41 @@ def _adapter() -> TypeAdapter[Manifest]:
     return TypeAdapter(Manifest)
 
 
-def demand_sound(manifest: Manifest, start: int, end: int) -> None:
-    """Raise StoreError unless files and arrays fit each other and the bytes of the container from start to end."""
+def headers_of(files: Sequence[FileRecord], members: Iterable[Member]) -> dict[int, bytes]:
+    """Headers of those files, by their place, that are as safetensors writes them."""
+    headers: dict[int, bytes] = {}
+    for file, tensors in _tensors_of(files, members).items():
+        types = _types(tensors)
+        headers[file] = header_for({name: types[name] for name in in_order(types)}, files[file].safetensors)
+    return headers
+
+
+def _tensors_of(files: Sequence[FileRecord], members: Iterable[Member]) -> dict[int, dict[str, Member]]:
+    """Tensors by name, of each file that is as safetensors writes it."""
+    found: dict[int, dict[str, Member]] = {
+        place: {} for place, file in enumerate(files) if file.safetensors is not None
+    }
+    for member in members:
+        if member.file in found and member.name is not None:
+            found[member.file][member.name] = member
+    return found
+
+
+def _types(tensors: Mapping[str, Member]) -> Types:
+    return {name: (member.dtype, member.shape) for name, member in tensors.items()}
+
+
+def demand_sound(manifest: Manifest, size: int) -> None:
+    """Raise StoreError unless files and arrays fit each other and that many bytes of arrays."""
     _demand_file_names(manifest.files)
-    place = start
     for number, array in enumerate(manifest.arrays):
         try:
-            _demand_sound_array(array, len(manifest.files))
+            _demand_sound_array(array, manifest.files)
         except StoreError as error:
             raise StoreError(f"array {number}: {error}") from error
-        if array.offset != place:
-            raise StoreError(f"array {number} begins at byte {array.offset}, expected {place}")
-        place += array.size
-    if place != end:
-        raise StoreError(f"the arrays end at byte {place}, expected {end}")
+    found = sum(array.size for array in manifest.arrays)
+    if found != size:
+        raise StoreError(f"the arrays have {found} bytes, expected {size}")
     _demand_tiled(manifest)
     _demand_references(manifest)
 
@@ -222,7 +269,7 @@ def is_plain_name(name: str) -> bool:
     return len(name.encode(errors="replace")) <= LONGEST_NAME and not set(name) & set('/\\:*?"<>|')
 
 
-def _demand_sound_array(array: ArrayRecord, files: int) -> None:
+def _demand_sound_array(array: ArrayRecord, files: Sequence[FileRecord]) -> None:
     if array.encoding not in ENCODINGS:
         raise StoreError(f"unknown encoding {array.encoding[:40]!r}; expected {', '.join(ENCODINGS)}")
     if not array.members:
@@ -231,8 +278,11 @@ def _demand_sound_array(array: ArrayRecord, files: int) -> None:
         if member.dtype not in TYPES:
             raise StoreError(f"unknown type {member.dtype[:40]!r}")
         extent = prod(max(size, 1) for size in member.shape) * item_size(member.dtype)
-        if member.file >= files or len(member.shape) > MOST_DIMENSIONS or extent > LARGEST:
+        if member.file >= len(files) or len(member.shape) > MOST_DIMENSIONS or extent > LARGEST:
             raise StoreError(f"member {(member.name or '')[:80]!r} is of no file here, or too large")
+        usual = files[member.file].safetensors is not None
+        if usual != (member.at is None) or (usual and member.name is None):
+            raise StoreError(f"member {(member.name or '')[:80]!r} contradicts the order of its file")
     if len({item_size(member.dtype) for member in array.members}) > 1:
         raise StoreError("members of different widths")
     if len(array.members) > 1 and array.value_type is not None:
@@ -260,17 +310,21 @@ def _demand_size(stream: Stream, size_bytes: int, word_size: int) -> None:
 
 
 def _demand_tiled(manifest: Manifest) -> None:
-    """Every byte of every file comes from exactly one member."""
-    parts: list[list[tuple[int, int]]] = [[] for _ in manifest.files]
+    """Every byte of every file comes from exactly one member, or from its header."""
     names: set[str] = set()
     for array in manifest.arrays:
         for member in array.members:
-            parts[member.file].append((member.at, member.size_bytes))
             key = manifest.key(member)
             if key in names:
                 raise StoreError(f"tensor {key[:80]!r} occurs twice")
             if key is not None:
                 names.add(key)
+    parts: list[list[tuple[int, int]]] = [[] for _ in manifest.files]
+    for file, header in manifest.headers.items():
+        parts[file].append((0, len(header)))
+    for array, begins in zip(manifest.arrays, manifest.begins(), strict=True):
+        for member, at in zip(array.members, begins, strict=True):
+            parts[member.file].append((at, member.size_bytes))
     for file, found in zip(manifest.files, parts, strict=True):
         place = 0
         for at, size in sorted(found):

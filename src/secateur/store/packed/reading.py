@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +18,13 @@ from secateur.spec.errors import nearest
 from secateur.store.packed.contents import Described, Tensors, hash_of
 from secateur.store.packed.encodings import ENCODINGS
 from secateur.store.packed.encodings.csr import rows_and_columns
+from secateur.store.packed.envelope import HEADER, read_manifest
 from secateur.store.packed.found import Array
-from secateur.store.packed.manifest import ArrayRecord, Manifest, Member, demand_sound
-from secateur.store.packed.streams import decompress, restore
+from secateur.store.packed.manifest import ArrayRecord, Manifest, Member
+from secateur.store.packed.streams import restore
 from secateur.store.packed.values import restored
 from secateur.store.packed.words import Words, as_tensor, matrix_shape
-from secateur.store.packed.writing import COMPRESSED, HEADER, MAGIC, VERSION, bits_of
+from secateur.store.packed.writing import bits_of
 
 LIMIT_BYTES, LIMIT_FACTOR = 1 << 26, 1000
 """A container may ask for 64 MiB of memory, or a thousand times its own bytes and its base's if that is more."""
@@ -38,8 +39,8 @@ class Packed:
         self.path, self.manifest = path, manifest
         self._file, self._base = file, base
         self._places = {
-            key: (array, place)
-            for array in manifest.arrays
+            key: (number, place)
+            for number, array in enumerate(manifest.arrays)
             for place, member in enumerate(array.members)
             if (key := manifest.key(member)) is not None
         }
@@ -62,18 +63,17 @@ class Packed:
 
     def record(self, name: str) -> ArrayRecord:
         """How the tensor is stored. Raises StoreError where there is none of that name."""
-        return self._found(name)[0]
+        return self.manifest.arrays[self._found(name)[0]]
 
     def tensor(self, name: str) -> Tensor:
         """One tensor, bit for bit unless its values were rounded."""
-        array, place = self._found(name)
-        return as_tensor(self.words(name), array.members[place].dtype, array.members[place].shape)
+        member = self._member(name)
+        return as_tensor(self.words(name), member.dtype, member.shape)
 
     def csr(self, name: str) -> Tensor:
         """One tensor as a torch CSR tensor of two dimensions: the first, and all others together. The entries are the
         words that are not zero, however it is stored."""
-        array, place = self._found(name)
-        member = array.members[place]
+        member = self._member(name)
         found = Array(self.words(name), member.shape)
         starts, columns = rows_and_columns(found)
         values = as_tensor(found.values, member.dtype, (found.kept,))
@@ -89,18 +89,19 @@ class Packed:
 
     def described(self) -> Described:
         """Type and shape of every tensor."""
-        members = {key: array.members[place] for key, (array, place) in self._places.items()}
+        members = {key: self._member(key) for key in self._places}
         return {key: (member.dtype, member.shape) for key, member in members.items()}
 
     def words(self, key: str) -> Words:
         """The tensor's bits."""
-        array, place = self._found(key)
-        return next(words for number, (_, words) in enumerate(self.members(array)) if number == place)
+        number, wanted = self._found(key)
+        return next(words for place, (_, words) in enumerate(self.members(number)) if place == wanted)
 
-    def members(self, array: ArrayRecord) -> Iterator[tuple[Member, Words]]:
+    def members(self, number: int) -> Iterator[tuple[Member, Words]]:
         """Everything that an array holds. Raises StoreError where its bytes are not those of the manifest."""
+        array = self.manifest.arrays[number]
         try:
-            words = self._restored(array)
+            words = self._restored(array, HEADER.size + self.manifest.offsets[number])
         except StoreError as error:
             raise StoreError(f"{self.path}: {_called(array)}: {error}; copy or pack it again") from error
         place = 0
@@ -109,16 +110,20 @@ class Packed:
             yield member, own.copy() if len(array.members) > 1 else own  # tensors share no memory
             place += member.elements
 
-    def _found(self, name: str) -> tuple[ArrayRecord, int]:
+    def _member(self, name: str) -> Member:
+        number, place = self._found(name)
+        return self.manifest.arrays[number].members[place]
+
+    def _found(self, name: str) -> tuple[int, int]:
         if name not in self._places:
             raise StoreError(f"{self.path} holds no tensor {name!r}; the nearest are {nearest(name, list(self.names))}")
         return self._places[name]
 
-    def _restored(self, array: ArrayRecord) -> Words:
-        self._file.seek(array.offset)
+    def _restored(self, array: ArrayRecord, offset: int) -> Words:
+        self._file.seek(offset)
         content = memoryview(self._file.read(array.size))
-        if hashlib.sha256(content).hexdigest() != array.sha256:
-            raise StoreError("its bytes were changed after they were written (their sha256 differs)")
+        if zlib.crc32(content) != array.crc32:
+            raise StoreError("its bytes were changed after they were written (their CRC-32 differs)")
         encoding, cut = ENCODINGS[array.encoding], array.positions.size
         end = cut + array.values.size
         position_bytes, value_bytes, scale_bytes = array.stream_sizes
@@ -155,7 +160,7 @@ def open_container(path: Path, *, base: Tensors | None = None, base_bytes: int =
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        manifest = _read_manifest(file)
+        manifest = read_manifest(file, factor=MANIFEST_FACTOR, extra=MANIFEST_BYTES)
         _demand_base(manifest, base)
         allowed = max(LIMIT_BYTES, LIMIT_FACTOR * (path.stat().st_size + base_bytes))
         if manifest.expanded_bytes > allowed and not trust_size:
@@ -169,26 +174,6 @@ def open_container(path: Path, *, base: Tensors | None = None, base_bytes: int =
         if isinstance(error, StoreError):
             raise StoreError(f"{path}: {error}") from error
         raise
-
-
-def _read_manifest(file: BinaryIO) -> Manifest:
-    header = file.read(HEADER.size)
-    end = file.seek(0, 2)
-    if len(header) < HEADER.size or not header.startswith(MAGIC):
-        raise StoreError("this is no container that Secateur packed, or it was damaged on its way")
-    _, version, flags, place, size, digest = HEADER.unpack(header)
-    if version != VERSION or flags & ~COMPRESSED:
-        raise StoreError(f"version {version} with flags {flags:#x}; this Secateur reads version {VERSION}")
-    if place < HEADER.size or place + size != end:
-        raise StoreError(f"the manifest is said to be bytes {place} to {place + size} of {end}; the file is incomplete")
-    file.seek(place)
-    stored = file.read(size)
-    if hashlib.sha256(stored).digest() != digest:
-        raise StoreError("its manifest was changed after it was written (its sha256 differs)")
-    most = MANIFEST_FACTOR * size + MANIFEST_BYTES
-    manifest = Manifest.from_json(decompress(stored, most=most) if flags & COMPRESSED else stored)
-    demand_sound(manifest, HEADER.size, place)
-    return manifest
 
 
 def _demand_base(manifest: Manifest, base: Tensors | None) -> None:

@@ -5,39 +5,69 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
-from secateur.store.packed.manifest import Member
 from secateur.store.packed.words import TYPES, item_size
 
 PREFIX = struct.Struct("<Q")
+METADATA = "__metadata__"
+Types = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Type and shape of tensors by name."""
 
 
-def parts_of(content: memoryview, file: int) -> list[Member]:
-    """The tensors of a file, in the order of their bytes; none where it is not a safetensors file of types known here,
-    which may still be packed as plain bytes."""
+class Part(NamedTuple):
+    """A tensor in the file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    at: int
+    """Where its bytes begin."""
+
+    @property
+    def size_bytes(self) -> int:
+        return prod(self.shape) * item_size(self.dtype)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a file consists of."""
+
+    tensors: tuple[Part, ...]
+    """In the order of their bytes."""
+    header_bytes: int
+    metadata: Mapping[str, str] | None
+    """None where the header is not the one that `header_for` makes of metadata and tensors."""
+
+
+def parts_of(content: memoryview) -> Parts | None:
+    """None where it is not a safetensors file of types known here, which may still be packed as plain bytes."""
     try:
         start = PREFIX.size + PREFIX.unpack_from(content)[0]
         header = json.loads(bytes(content[PREFIX.size : start]))
-        header.pop("__metadata__", None)
-        members = [
-            Member(file, start + entry["data_offsets"][0], entry["dtype"], tuple(entry["shape"]), name)
+        metadata = header.pop(METADATA, {})
+        tensors = [
+            Part(name, entry["dtype"], tuple(entry["shape"]), start + entry["data_offsets"][0])
             for name, entry in header.items()
         ]
-        members.sort(key=lambda member: (member.at, member.size_bytes))
+        tensors.sort(key=lambda part: (part.at, part.size_bytes))
         place = start
-        for member in members:
-            if member.at != place or not all(type(size) is int and size >= 0 for size in member.shape):
-                return []
-            place += member.size_bytes
+        for part in tensors:
+            if part.at != place or not all(type(size) is int and size >= 0 for size in part.shape):
+                return None
+            place += part.size_bytes
+        types = {part.name: (part.dtype, part.shape) for part in tensors}
+        usual = list(types) == in_order(types) and content[:start] == header_for(types, metadata)
     except (struct.error, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        return []
-    return members if place == len(content) else []
+        return None
+    return Parts(tuple(tensors), start, metadata if usual else None) if place == len(content) else None
 
 
-def header_for(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
-    """The header of a file that holds tensors of these types and shapes in this order."""
-    header: dict[str, dict[str, object]] = {}
+def header_for(tensors: Types, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The header of a file that holds tensors of these types and shapes in this order, as safetensors writes it."""
+    header: dict[str, Mapping[str, object]] = {METADATA: metadata} if metadata else {}
     place = 0
     for name, (dtype, shape) in tensors.items():
         size = prod(shape) * item_size(dtype)
@@ -48,7 +78,7 @@ def header_for(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
     return PREFIX.pack(len(text)) + text
 
 
-def in_order(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:
+def in_order(tensors: Types) -> list[str]:
     """Names in the order of safetensors: wide types first, so that every tensor is aligned; then by name."""
-    types = list(TYPES)
-    return sorted(tensors, key=lambda name: (-item_size(tensors[name][0]), types.index(tensors[name][0]), name))
+    ranks = {dtype: rank for rank, dtype in enumerate(reversed(TYPES))}
+    return sorted(tensors, key=lambda name: (ranks[tensors[name][0]], name))

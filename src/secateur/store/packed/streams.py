@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -44,16 +45,12 @@ def store(words: Words, *, entropy: bool = True, level: int = LEVEL) -> Stored:
     raw = Stored("raw", words.view(np.uint8).data)
     if not entropy or not words.size:
         return raw
-    if words.itemsize == 1:
-        made = [_whole(words, level)]
-    elif words.size <= SAMPLE_WORDS:
-        made = [_planes(words), _whole(words, level)]
-    else:
+    ways = [_planes, partial(_whole, level=level)]
+    if words.size > SAMPLE_WORDS:
         start = (words.size - SAMPLE_WORDS) // 2
         sample = words[start : start + SAMPLE_WORDS]
-        apart = _planes(sample).size <= _whole(sample, level).size
-        made = [_planes(words) if apart else _whole(words, level)]
-    return min(raw, *made, key=lambda stored: stored.size)
+        ways = [min(ways, key=lambda way: way(sample).size)]
+    return min(raw, *(way(words) for way in ways), key=lambda stored: stored.size)
 
 
 def _whole(words: Words, level: int) -> Stored:
@@ -61,7 +58,7 @@ def _whole(words: Words, level: int) -> Stored:
 
 
 def _planes(words: Words) -> Stored:
-    """One frame; each plane starts a block, with a table of its own."""
+    """One frame; each plane starts a block, with a table of its own. Single bytes are one plane as they are."""
     planes = np.ascontiguousarray(words.view(np.uint8).reshape(-1, words.itemsize).T)
     parameters = zstandard.ZstdCompressionParameters(**PLANES)
     made = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=planes.nbytes)
@@ -69,7 +66,7 @@ def _planes(words: Words) -> Stored:
     for place, plane in enumerate(planes):
         parts += [made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)] if place else []
         parts.append(made.compress(plane.data))
-    return Stored("planes", b"".join([*parts, made.flush()]))
+    return Stored("planes" if len(planes) > 1 else "zstd", b"".join([*parts, made.flush()]))
 
 
 def restore(codec: Codec, content: bytes | memoryview, count: int, size: int) -> Words:
@@ -107,11 +104,16 @@ def _decompressed(content: bytes | memoryview, size: int) -> Bytes:
     return octets
 
 
-def decompress(content: bytes | memoryview, *, most: int, least: int = 0) -> bytes:
-    """One zstandard frame that says how many bytes it holds, from `least` to `most`, and does. Raises StoreError."""
+def decompress(
+    content: bytes | memoryview, *, most: int, least: int = 0, phrases: zstandard.ZstdCompressionDict | None = None
+) -> bytes:
+    """One zstandard frame that says how many bytes it holds, from `least` to `most`, and does. Raises StoreError.
+
+    phrases: what the frame refers to.
+    """
     _declared(content, least, most)
     with _readable():
-        return zstandard.ZstdDecompressor().decompress(content, allow_extra_data=False)
+        return zstandard.ZstdDecompressor(dict_data=phrases).decompress(content, allow_extra_data=False)
 
 
 def _declared(content: bytes | memoryview, least: int, most: int) -> int:

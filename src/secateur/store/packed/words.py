@@ -22,21 +22,21 @@ TYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
     "I8": torch.int8,
-    "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
-    "U16": torch.uint16,
+    "F8_E4M3": torch.float8_e4m3fn,
     "I16": torch.int16,
+    "U16": torch.uint16,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
-    "U32": torch.uint32,
     "I32": torch.int32,
+    "U32": torch.uint32,
     "F32": torch.float32,
-    "U64": torch.uint64,
-    "I64": torch.int64,
-    "F64": torch.float64,
     "C64": torch.complex64,
+    "F64": torch.float64,
+    "I64": torch.int64,
+    "U64": torch.uint64,
 }
-"""Types by the names that safetensors gives them."""
+"""Types by the names that safetensors gives them; those that come later here come first in its files."""
 NAMES = {dtype: name for name, dtype in TYPES.items()}
 FLOATING = {name for name, dtype in TYPES.items() if dtype.is_floating_point}
 

@@ -6,11 +6,11 @@ the largest tensor.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,19 +21,13 @@ from secateur.store.packed.bits import Bytes, bytes_for
 from secateur.store.packed.choosing import Choice, smallest
 from secateur.store.packed.contents import Contents, Piece, Tensors, hash_of
 from secateur.store.packed.encodings import ENCODINGS, Layout
+from secateur.store.packed.envelope import HEADER, ends
 from secateur.store.packed.found import Array
 from secateur.store.packed.manifest import NOTHING, ArrayRecord, Manifest, Reference, Stream, ValueType
 from secateur.store.packed.streams import LEVEL, TEXT_LEVEL, Stored, store
 from secateur.store.packed.values import NO_SCALES, is_rounded, restored, rounded
 from secateur.store.packed.words import Words
 
-MAGIC = b"\x89SCT\r\n\x1a\n"
-"""As PNG has it: not text, and damaged by transfers that change line ends."""
-VERSION = 1
-HEADER = struct.Struct("<8sIIQQ32s")
-"""Magic, version, flags, where the manifest begins, its size, its SHA-256."""
-COMPRESSED = 1
-"""Flag: the manifest is a zstandard frame."""
 LEAST_MASK = 256
 """Bytes of a mask that is worth an array of its own."""
 SMALL_BYTES, GROUP_BYTES = 1 << 12, 1 << 16
@@ -78,18 +72,15 @@ def _write(file: BinaryIO, contents: Contents, options: PackOptions, base: Tenso
     file.write(bytes(HEADER.size))
     arrays: list[ArrayRecord] = []
     for pieces in packer.groups():
-        record, streams = packer.packed(pieces, file.tell())
+        record, streams = packer.packed(pieces)
         arrays.append(record)
         for stream in streams:
             file.write(stream.content)
     manifest = Manifest(contents.files, tuple(arrays), None if base is None else hash_of(base))
-    text = np.frombuffer(manifest.to_text().encode(), np.uint8)
-    stored = store(text, entropy=options.entropy, level=TEXT_LEVEL)
-    flags, place = COMPRESSED if stored.codec == "zstd" else 0, file.tell()
-    file.write(stored.content)
+    header, stored = ends(manifest, entropy=options.entropy)
+    file.write(stored)
     file.seek(0)
-    digest = hashlib.sha256(stored.content).digest()
-    file.write(HEADER.pack(MAGIC, VERSION, flags, place, stored.size, digest))
+    file.write(header)
     return manifest
 
 
@@ -120,8 +111,8 @@ class Packer:
         special = is_rounded(piece.member, self.options.values) or self._masked(piece) is not None
         return special or not _is_small(piece)
 
-    def packed(self, pieces: list[Piece], offset: int) -> tuple[ArrayRecord, list[Stored]]:
-        """The record of an array that begins at this byte of the container, and its streams.
+    def packed(self, pieces: list[Piece]) -> tuple[ArrayRecord, list[Stored]]:
+        """The record of an array, and its streams.
 
         Raises StoreError where decoding them does not give the same words.
         """
@@ -135,15 +126,11 @@ class Packer:
         choice, array, reference = self._smallest(pieces, Array(words, shape), is_exact=value_type is None)
         _demand_same(choice, array)
         streams = [choice.positions, choice.values, store(scales, entropy=self.options.entropy)]
-        digest = hashlib.sha256()
-        for stored in streams:
-            digest.update(stored.content)
         positions, values, scaling = (
             Stream(stored.codec, stored.size) if stored.size else NOTHING for stored in streams
         )
         record = ArrayRecord(
-            offset=offset,
-            sha256=digest.hexdigest(),
+            crc32=reduce(lambda crc, stored: zlib.crc32(stored.content, crc), streams, 0),
             encoding=choice.encoded.encoding,
             kept=array.kept,
             members=members,
