@@ -146,6 +146,20 @@ def test_the_race_drops_who_is_behind_and_the_exhaustive_one_nobody(tmp_path: Pa
         assert (chosen["block"], chosen["accuracy"]) == (best["block"], best["accuracy"])
 
 
+@pytest.mark.parametrize("options", [{}, {"exhaustive": True}, {"short_steps": 0}])
+def test_the_winner_alone_is_trained_for_more(options: dict[str, Any], tmp_path: Path) -> None:
+    search(tmp_path / "run", winner_steps=3, **options).run()
+    events = [json.loads(line) for line in (tmp_path / "run" / "search.jsonl").read_text().splitlines()]
+    first = [event for event in events if event["event"] == "candidate" and event["iteration"] == 1]
+    *_, before, last = first
+    assert [event["stage"] for event in first].count(last["stage"]) == 1
+    raced = [event for event in first if event["stage"] == before["stage"]]
+    best = max(raced, key=lambda event: (event["accuracy"], -event["loss"]))
+    assert (best["block"], best["loss"] != last["loss"]) == (last["block"], True)
+    chosen = next(event for event in events if event["event"] == "chosen")
+    assert (chosen["block"], chosen["accuracy"]) == (last["block"], last["accuracy"])
+
+
 def test_a_search_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None:
     whole = search(tmp_path / "whole").run()
     journal = (tmp_path / "whole" / "search.jsonl").read_text().splitlines(keepends=True)

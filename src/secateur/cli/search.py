@@ -61,6 +61,7 @@ class Options(ModelOptions, DataOptions, SelectorOptions):
     ] = None
     short_epochs: Annotated[float | None, Option(help="The same, in rounds through the training images.")] = None
     short_lr: Annotated[float, Option(help="Largest learning rate of that.")] = 0.01
+    winner_steps: Annotated[int, Option(help="More training of the one that wins the race.")] = 0
     exhaustive: Annotated[bool, Option("--exhaustive", help="Train every candidate to the end.")] = False
     teacher: Annotated[float, Option(help="Weight of the dense network's answers in all training, 0..1.")] = 0.0
     teacher_features: Annotated[
@@ -164,6 +165,7 @@ def _config(options: Options, images: int) -> SearchConfig:
         calibration=options.calibration,
         held_out=options.held_out,
         short_steps=_short_steps(options, images),
+        winner_steps=options.winner_steps,
         exhaustive=options.exhaustive,
         short_training=replace(training, learning_rate=options.short_lr, schedule="cosine"),
         teacher=options.teacher,

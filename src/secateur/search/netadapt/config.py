@@ -40,6 +40,8 @@ class SearchConfig:
     """Share of the training images that judge; none of them is trained on, or looked at."""
     short_steps: int = 50
     """Training of a candidate that is in the race to the end."""
+    winner_steps: int = 0
+    """More training of the candidate that won the race, before the next iteration."""
     exhaustive: bool = False
     """Train every candidate to the end. Otherwise half of them leave the race after the healing, and half of the rest
     after half of the steps."""
@@ -62,8 +64,8 @@ class SearchConfig:
                 raise BudgetError(f"{name}={value}: expected a share above 0 and below 1")
         if not 0 < self.decay <= 1:
             raise BudgetError(f"decay={self.decay}: expected a factor above 0 and at most 1")
-        if self.short_steps < 0 or self.long_epochs < 0 or self.calibration < 1:
-            raise BudgetError("short_steps and long_epochs must be at least 0, calibration at least 1")
+        if min(self.short_steps, self.winner_steps, self.long_epochs) < 0 or self.calibration < 1:
+            raise BudgetError("short_steps, winner_steps and long_epochs must be at least 0, calibration at least 1")
         if not 0 <= self.teacher <= 1:
             raise BudgetError(f"teacher={self.teacher}: expected a weight in 0..1")
         if self.teacher_features < 0 or (self.teacher_features > 0 and not self.teacher):

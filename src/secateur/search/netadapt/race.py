@@ -14,8 +14,8 @@ from secateur.search.netadapt.run_folder import Event, RunFolder
 from secateur.search.workers import Failure, Task, Workers
 from secateur.spec import SecateurError
 
-STAGES = 3
-"""Of a race that is not exhaustive: after the healing, after half of the steps, and after all."""
+STAGES = 4
+"""At most: after the healing, after half of the steps, after all of them, and after those of the winner."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,10 @@ class Race:
         """Of each stage the training in it, in steps, and how many stay in the race after it."""
         count, steps = len(self.tried), self.config.short_steps
         if self.config.exhaustive or count == 1 or not steps:
-            return [(steps, 1)]
-        return [(0, _half(count)), (ceil(steps / 2), _half(_half(count))), (steps - ceil(steps / 2), 1)]
+            stages = [(steps, 1)]
+        else:
+            stages = [(0, _half(count)), (ceil(steps / 2), _half(_half(count))), (steps - ceil(steps / 2), 1)]
+        return [*stages, (self.config.winner_steps, 1)] if self.config.winner_steps else stages
 
     def _stage(self, stage: int, steps: int, racing: Sequence[int], before: dict[int, Event]) -> dict[int, Event]:
         """What became of each candidate, by its place; those that failed are left out."""

@@ -14,7 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from secateur.spec import StoreError
-from secateur.store.packed.manifest import WEIGHTS, FileRecord, Member, is_plain_name
+from secateur.store.packed.checking import is_plain_name
+from secateur.store.packed.manifest import WEIGHTS, FileRecord, Member
 from secateur.store.packed.safetensors_file import Parts, header_for, in_order, parts_of
 from secateur.store.packed.words import Words, as_words, dtype_name, item_size, word_type
 

@@ -9,7 +9,8 @@ from typing import BinaryIO
 import zstandard
 
 from secateur.spec import StoreError
-from secateur.store.packed.manifest import Manifest, demand_sound
+from secateur.store.packed.checking import demand_sound
+from secateur.store.packed.manifest import Manifest
 from secateur.store.packed.streams import TEXT_LEVEL, decompress
 
 MAGIC = b"\x89SCT\r\n\x1a\n"
