@@ -37,7 +37,7 @@ from secateur.train import TrainConfig, evaluate, fit
 RESULT = Path(__file__).parent / "results" / "search.json"
 PAGE = Path(__file__).parent.parent / "docs" / "search.md"
 SHAPE, BATCH = (1, 28, 28), 64
-RATES = (0.005, 0.02, 0.05)
+RATES = (0.001, 0.005, 0.02)
 DENSE_EPOCHS = {"digits": 30, "mnist": 3}
 LONG_EPOCHS = {"digits": 10, "mnist": 1}
 CONFIG = SearchConfig(criterion="second-order", recover="joint", block_ratio=0.1, short_steps=50, calibration=512)
