@@ -3,8 +3,9 @@
     SECATEUR_DATA=... python benchmarks/search_resnet.py [--folder DIR] [--seed 0]
 
 All 50,000 JPEG training images of CIFAR-10, 3 % of which judge candidates; those that are ahead learn a little, and the
-winner of an iteration for two epochs, from labels and from the dense network. Accuracy on the 10,000 test images, which nothing was chosen by. A search that was killed
-goes on in `--folder`; the times are those of this call, of the driver and all workers.
+winner of an iteration for two epochs, from labels and from the dense network. Accuracy on the 10,000 test images, which
+nothing was chosen by. A search that was killed goes on in `--folder`; the times are those of this call, of the driver
+and all workers.
 """
 
 from __future__ import annotations

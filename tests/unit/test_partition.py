@@ -260,7 +260,7 @@ def test_a_record_runs_no_operator_without_a_rule(tmp_path: Path, name: str) -> 
     ops = (OpRecord(name, ("/etc/passwd", None, 10), {}, record.ops[0].outputs), *record.ops[1:])
     forged = SplitRecord(**{**vars(record), "ops": ops})
     (tmp_path / "split" / RECORD).write_text(forged.to_json())
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreError, match="has no rule in this Secateur; not run"):
         read_record(tmp_path / "split").arrangement()
 
 

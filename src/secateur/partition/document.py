@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch._ops import OpOverload
 from torch.utils._pytree import tree_map
 
 from secateur.partition.owners import Owners
@@ -206,8 +207,8 @@ def _op(record: OpRecord) -> Op:
     if record == _NOTHING:
         return Op(torch.ops.aten.empty.memory_format, (), {}, [], "", None)
     name, _, overload = record.name.partition(".")
-    target = getattr(getattr(torch.ops.aten, name), overload)
-    if find_rule(target) is None:
+    target = getattr(getattr(torch.ops.aten, name, None), overload, None)
+    if not isinstance(target, OpOverload) or find_rule(target) is None:
         raise StoreError(f"operator aten::{record.name} of this partition has no rule in this Secateur; not run")
     args = tree_map(_read, list(record.args), is_leaf=_is_written)
     kwargs = {name: tree_map(_read, value, is_leaf=_is_written) for name, value in record.kwargs.items()}

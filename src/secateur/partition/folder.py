@@ -1,16 +1,13 @@
-"""A network taken apart on the disk: one record, and for each device the file of what it holds."""
+"""A network taken apart on the disk: one record, and for each device a packed container of what it holds."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from secateur.partition.device import Shard
@@ -19,12 +16,14 @@ from secateur.partition.steps import Arrangement
 from secateur.partition.topology import Topology
 from secateur.partition.traffic import Needs
 from secateur.spec import StoreError
+from secateur.spec.files import sha256_of
+from secateur.store.packed import pack, unpack
 
 RECORD = "partition.json"
 
 
 def shard_name(device: int) -> str:
-    return f"shard-{device}.safetensors"
+    return f"shard-{device}.sct"
 
 
 def save_split(
@@ -40,20 +39,10 @@ def save_split(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} is not empty; name a folder that is not there yet")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    files = [save(dict(shard)) for shard in shards]
-    records = tuple(
-        ShardRecord(
-            hashlib.sha256(content).hexdigest(),
-            len(content),
-            {name: tuple(tensor.shape) for name, tensor in shard.items()},
-        )
-        for content, shard in zip(files, shards, strict=True)
-    )
-    record = describe(arrangement, needs, topology, records, made_by)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        for device, content in enumerate(files):
-            (temporary / shard_name(device)).write_bytes(content)
+        records = tuple(_packed(shard, temporary / shard_name(device)) for device, shard in enumerate(shards))
+        record = describe(arrangement, needs, topology, records, made_by)
         (temporary / RECORD).write_text(record.to_json(), encoding="utf-8")
         temporary.chmod(0o755)
         if folder.exists():
@@ -63,6 +52,12 @@ def save_split(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return record
+
+
+def _packed(shard: Mapping[str, Tensor], path: Path) -> ShardRecord:
+    pack(shard, path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in shard.items()}
+    return ShardRecord(sha256_of(path), path.stat().st_size, shapes)
 
 
 def read_record(folder: str | Path) -> SplitRecord:
@@ -79,18 +74,15 @@ def read_shard(folder: str | Path, record: SplitRecord, device: int) -> Shard:
     path, wanted = Path(folder) / shard_name(device), record.shards[device]
     try:
         size = path.stat().st_size
-        content = path.read_bytes() if size == wanted.size_bytes else b""
+        same = size == wanted.size_bytes and sha256_of(path) == wanted.sha256
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}; partition again") from error
-    if size != wanted.size_bytes or hashlib.sha256(content).hexdigest() != wanted.sha256:
+    if not same:
         raise StoreError(
             f"{path} is not the shard that {RECORD} tells of: {size} bytes, expected {wanted.size_bytes} of hash "
             f"{wanted.sha256[:12]}...; copy it again, or partition again"
         )
-    try:
-        found = load(content)
-    except SafetensorError as error:
-        raise StoreError(f"{path} is no safetensors file: {error}") from error
+    found = unpack(path)
     if {name: tuple(tensor.shape) for name, tensor in found.items()} != dict(wanted.shapes):
         raise StoreError(f"{path} holds other tensors than {RECORD} tells of; partition again")
     return found
