@@ -17,6 +17,8 @@ class ExecuTorch:
 
     suffix = ".pte"
     free = ()
+    modules = ("executorch.exir", "executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch.runtime")
+    extra = EXTRA
 
     def write(self, graph: Graph, file: Path, *, opset: int) -> Written:  # noqa: ARG002
         exir = import_extra("executorch.exir", EXTRA)

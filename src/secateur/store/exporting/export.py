@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.sparse import sparsity
-from secateur.spec import ExportError, ExportRecord, SecateurError, StoreError, Verification
+from secateur.spec import ExportError, ExportRecord, SecateurError, StoreError, Verification, import_extra
 from secateur.spec.files import sha256_of, write_whole
 from secateur.store.environment import environment
 from secateur.store.exporting.exporter import EXPORTERS, Exporter, Run, Written
@@ -72,6 +72,8 @@ def export(
     name = options.format or format_of(file)
     exporter = EXPORTERS.get(name)
     demand_free(file, exporter)
+    for module in exporter.modules:
+        import_extra(module, exporter.extra)
     with quiet(), tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.absolute().parent) as folder:
         made = Path(folder) / file.name
         inputs = normalise_inputs(example_inputs)

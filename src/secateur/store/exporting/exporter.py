@@ -43,11 +43,21 @@ class Exporter(Protocol):
         """Sizes that the format may leave to the caller: `batch`, `length`."""
         ...
 
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What is imported to write and to run it, beside torch."""
+        ...
+
+    @property
+    def extra(self) -> str:
+        """The extra of Secateur that brings them; empty where there are none."""
+        ...
+
     def write(self, graph: Graph, file: Path, *, opset: int) -> Written:
         """Write the graph to the file, and beside it what belongs to it under names that begin with the file's stem.
 
-        opset: of ONNX; other formats have none. Warnings and log lines are not shown. Raises MissingExtraError before
-        any work; whatever else it raises is taken for a network that the format cannot say.
+        opset: of ONNX; other formats have none. Warnings and log lines are not shown. Whatever it raises, but for
+        errors of Secateur, is taken for a network that the format cannot say.
         """
         ...
 

@@ -22,10 +22,10 @@ class Onnx:
 
     suffix = ".onnx"
     free = (BATCH, LENGTH)
+    modules = ("onnx", "onnxscript", "onnxruntime")
+    extra = EXTRA
 
     def write(self, graph: Graph, file: Path, *, opset: int) -> Written:
-        for library in ("onnx", "onnxscript", "onnxruntime"):
-            import_extra(library, EXTRA)
         made: Any = torch.onnx.export(
             graph.program,
             dynamo=True,

@@ -22,6 +22,8 @@ class OpenVino:
 
     suffix = ".xml"
     free = (BATCH, LENGTH)
+    modules = ("openvino",)
+    extra = EXTRA
 
     def write(self, graph: Graph, file: Path, *, opset: int) -> Written:  # noqa: ARG002
         openvino = import_extra("openvino", EXTRA)

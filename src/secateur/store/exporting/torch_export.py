@@ -18,6 +18,8 @@ class TorchExport:
 
     suffix = ".pt2"
     free = (BATCH, LENGTH)
+    modules = ()
+    extra = ""
 
     def write(self, graph: Graph, file: Path, *, opset: int) -> Written:  # noqa: ARG002
         torch.export.save(graph.program, file)
