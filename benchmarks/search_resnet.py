@@ -14,9 +14,12 @@ import argparse
 import os
 import resource
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from page import write_between_markers
 from runs import read_record, with_run, write_record
 
 from secateur.data import open_data
@@ -27,6 +30,7 @@ from secateur.spec import parse_budgets
 from secateur.train import TrainConfig, evaluate
 
 RESULT = Path(__file__).parent / "results" / "search_resnet.json"
+PAGE = Path(__file__).parent.parent / "docs" / "search.md"
 DATA = Path(os.environ.get("SECATEUR_DATA", "."))
 TRAINING = TrainConfig(batch_size=128, learning_rate=0.02, schedule="cosine", augment=True, precision="bf16")
 CONFIG = SearchConfig(
@@ -78,7 +82,18 @@ def main() -> None:
         "chosen": [(found["block"], found["after"], found["accuracy"]) for found in result.rows],
     }
     print(row)
-    write_record(RESULT, with_run(read_record(RESULT), row))
+    record = with_run(read_record(RESULT), row)
+    write_record(RESULT, record)
+    write_between_markers(PAGE, "search-resnet", table(record))
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """Runs as Markdown."""
+    lines = ["| seed | before | after | MACs | iterations | minutes | CPU minutes |", f"|{'---:|' * 7}"]
+    for run in record["runs"]:
+        about = f"{run['before']:.2f} | {run['accuracy']:.2f} | {run['macs']:.1%} | {len(run['chosen'])}"
+        lines.append(f"| {run['seed']} | {about} | {run['minutes']:.0f} | {run['cpu_minutes']:.0f} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from page import write_between_markers
 from runs import write_record
 
 from secateur.data import open_data
@@ -28,6 +29,7 @@ from secateur.spec import parse_budgets
 from secateur.train import TrainConfig
 
 RESULT = Path(__file__).parent / "results" / "search_speed.json"
+PAGE = Path(__file__).parent.parent / "docs" / "search.md"
 DATA = Path(os.environ.get("SECATEUR_DATA", "."))
 CONFIG = SearchConfig(block_ratio=0.1, short_steps=20, short_training=TrainConfig(learning_rate=0.01, augment=True))
 
@@ -69,6 +71,13 @@ def main() -> None:
     shares = [one["driver_cpu_s"] / (one["driver_cpu_s"] + one["workers_cpu_s"]) for one in runs]
     record = {"two_over_one": statistics.median(ratios), "driver": max(shares), "ratios": ratios, "runs": runs}
     write_record(RESULT, record)
+    write_between_markers(
+        PAGE,
+        "search-speed",
+        f"{record['two_over_one']:.2f} of the time, the median of {len(ratios)} ({min(ratios):.2f} to "
+        f"{max(ratios):.2f}); "
+        f"the driver takes {record['driver']:.1%} of the processor time at most.",
+    )
     print({key: record[key] for key in ("two_over_one", "driver", "ratios")})
 
 
