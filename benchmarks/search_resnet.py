@@ -2,8 +2,8 @@
 
     SECATEUR_DATA=... python benchmarks/search_resnet.py [--folder DIR] [--seed 0]
 
-All 50,000 JPEG training images of CIFAR-10, 3 % of which judge candidates; those that are ahead learn a little, and the
-winner of an iteration for two epochs, from labels and from the dense network. Accuracy on the 10,000 test images, which
+All 50,000 JPEG training images of CIFAR-10, 3 % of which judge candidates as they are after healing; the winner of an
+iteration learns for three epochs, from labels and from the dense network. Accuracy on the 10,000 test images, which
 nothing was chosen by. A search that was killed goes on in `--folder`; the times are those of this call, of the driver
 and all workers.
 """
@@ -36,8 +36,9 @@ TRAINING = TrainConfig(batch_size=128, learning_rate=0.02, schedule="cosine", au
 CONFIG = SearchConfig(
     criterion="second-order",
     block_ratio=0.06,
-    short_steps=24,
-    winner_steps=850,
+    judge_by="loss",
+    short_steps=0,
+    winner_steps=1150,
     calibration=256,
     held_out=0.03,
     teacher=0.9,

@@ -48,6 +48,7 @@ class Options(ModelOptions, DataOptions, SelectorOptions):
     )
     calibration: Annotated[int, Option(help="Training images that healing and criteria look at.")] = 256
     held_out: Annotated[float, Option(metavar="SHARE", help="Share of the training images that judge.")] = 0.1
+    judge_by: Annotated[str, Option(help="accuracy, or loss, which tells more on few images.")] = "accuracy"
     workers: Annotated[
         str | None,
         Option(
@@ -164,6 +165,7 @@ def _config(options: Options, images: int) -> SearchConfig:
         recover=options.recover,
         calibration=options.calibration,
         held_out=options.held_out,
+        judge_by=options.judge_by,  # type: ignore[arg-type]
         short_steps=_short_steps(options, images),
         winner_steps=options.winner_steps,
         exhaustive=options.exhaustive,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from secateur.spec import BudgetError
 from secateur.structure.selectors import Selector
@@ -38,6 +39,8 @@ class SearchConfig:
     """Training images that healing and criteria look at."""
     held_out: float = 0.1
     """Share of the training images that judge; none of them is trained on, or looked at."""
+    judge_by: Literal["accuracy", "loss"] = "accuracy"
+    """What the race is about. On few images the loss tells apart what is equally accurate by chance."""
     short_steps: int = 50
     """Training of a candidate that is in the race to the end."""
     winner_steps: int = 0
@@ -58,6 +61,8 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.judge_by not in ("accuracy", "loss"):
+            raise BudgetError(f"judge_by={self.judge_by!r}: expected accuracy or loss")
         for name in ("block_ratio", "held_out"):
             value = getattr(self, name)
             if not 0 < value < 1:

@@ -31,7 +31,7 @@ class Race:
     told: Callable[[str], object]
 
     def winner(self) -> tuple[Proposal, Event, bytes]:
-        """The most accurate at the end, what was noted of it, and its weights.
+        """The best at the end, what was noted of it, and its weights.
 
         Raises SecateurError where all fail.
         """
@@ -39,8 +39,7 @@ class Race:
         found: dict[int, Event] = {}
         for stage, (steps, staying) in enumerate(self._stages()):
             found = self._stage(stage, steps, racing, found)
-            ranked = sorted(found, key=lambda place: (-found[place]["accuracy"], found[place]["loss"], place))
-            racing = sorted(ranked[:staying])
+            racing = sorted(sorted(found, key=lambda place: (*self._behind(found[place]), place))[:staying])
         (place,) = racing
         return self.tried[place], found[place], self.folder.weights(found[place])
 
@@ -57,6 +56,11 @@ class Race:
             found = result
         assert found is not None
         return found
+
+    def _behind(self, judged: Event) -> tuple[float, float]:
+        """The less the better."""
+        loss, missed = judged["loss"], -judged["accuracy"]
+        return (loss, missed) if self.config.judge_by == "loss" else (missed, loss)
 
     def _seed(self, stage: int) -> int:
         return (self.config.seed * 1009 + self.iteration) * STAGES + stage
