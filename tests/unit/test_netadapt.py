@@ -146,6 +146,19 @@ def test_the_race_drops_who_is_behind_and_the_exhaustive_one_nobody(tmp_path: Pa
         assert (chosen["block"], chosen["accuracy"]) == (best["block"], best["accuracy"])
 
 
+def test_the_race_can_be_about_the_loss(tmp_path: Path) -> None:
+    search(tmp_path / "run", judge_by="loss").run()
+    events = [json.loads(line) for line in (tmp_path / "run" / "search.jsonl").read_text().splitlines()]
+    for chosen in (event for event in events if event["event"] == "chosen"):
+        raced = [
+            event for event in events if event["event"] == "candidate" and event["iteration"] == chosen["iteration"]
+        ]
+        last = max(event["stage"] for event in raced)
+        assert chosen["loss"] == min(event["loss"] for event in raced if event["stage"] == last)
+    with pytest.raises(BudgetError, match="judge_by='taste'"):
+        SearchConfig(judge_by="taste")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("options", [{}, {"exhaustive": True}, {"short_steps": 0}])
 def test_the_winner_alone_is_trained_for_more(options: dict[str, Any], tmp_path: Path) -> None:
     search(tmp_path / "run", winner_steps=3, **options).run()
