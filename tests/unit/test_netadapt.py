@@ -19,7 +19,7 @@ from secateur.cost import network_costs
 from secateur.data import open_data
 from secateur.models import build_model, example_inputs
 from secateur.search.netadapt import Search, SearchConfig, candidate
-from secateur.search.netadapt.proposals import goals_of, multiples, proposals
+from secateur.search.netadapt.proposals import ALL_BLOCKS, Proposal, goals_of, multiples, proposals
 from secateur.search.netadapt.records import Records
 from secateur.search.workers import Failure, InProcess, Task, open_workers
 from secateur.spec import BudgetError, parse_budgets
@@ -72,6 +72,23 @@ def test_where_no_block_saves_enough_each_goes_as_far_as_it_can() -> None:
     assert {one.block: one.after for one in made} == {"conv1.out": 5, "conv2.out": 5, "fc1.out": 5, "fc2.out": 5}
     with pytest.raises(sc.SecateurError, match="no block can be cut any further"):
         proposals(structure, sc.score(model, structure), goals, 0.1, Limits(min_keep=200))
+
+
+def test_all_blocks_together_save_the_share_too_and_go_further_than_any_alone() -> None:
+    model, inputs = lenet()
+    structure = sc.trace(model, *inputs)
+    scores, full = sc.score(model, structure), network_costs(structure)["macs"]
+    goals = goals_of(parse_budgets("macs=0.05"), structure, None)
+
+    def tried(share: float) -> list[Proposal]:
+        return proposals(structure, scores, goals, share, Limits(), allocator="uniform")
+
+    together = tried(0.3)[-1]
+    assert together.block == ALL_BLOCKS and len(together.plan.kept) > 2
+    assert together.plan.kept == sc.allocate(structure, scores, {"macs": 0.7}).kept
+    assert network_costs(structure, together.plan.sizes)["macs"] <= 0.7 * full
+    assert [one.block for one in tried(0.9)] == [ALL_BLOCKS]
+    assert ALL_BLOCKS not in [one.block for one in tried(0.1)]  # it is a single block's cut
 
 
 def test_sizes_are_rounded_down_where_they_are_no_multiples() -> None:

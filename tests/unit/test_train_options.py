@@ -161,6 +161,21 @@ def test_less_precision_trains_as_well(precision: Any, digits: ImageSet) -> None
     assert history[-1]["accuracy"] > 0.85
 
 
+def test_channels_lie_last_while_training_and_nowhere_else(digits: ImageSet) -> None:
+    def convolutional() -> nn.Sequential:
+        torch.manual_seed(5)
+        return nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 10))
+
+    plain, last = convolutional(), convolutional()
+    seen: set[tuple[int, ...]] = set()
+    last[2].register_forward_hook(lambda module, _inputs, _output: seen.add(module.weight.stride()))
+    fit(plain, digits, config=QUICK)
+    fit(last, digits, config=replace(QUICK, channels_last=True))
+    assert seen == {(54, 1, 18, 6)}
+    assert last[2].weight.is_contiguous()
+    assert_same(last, plain.state_dict())
+
+
 def test_methods_see_gradients_without_the_scale_of_the_loss(digits: ImageSet) -> None:
     largest: list[float] = []
 

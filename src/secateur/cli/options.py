@@ -187,6 +187,9 @@ class TrainingOptions(ModelOptions, DataOptions, OutOptions, TeacherOptions):
     mixup: Annotated[float, Option(help="Mix images in pairs by Beta(MIXUP, MIXUP); 0 for none.")] = 0.0
     ema: Annotated[float, Option(help="Decay of a moving average of the weights, which is saved; 0 for none.")] = 0.0
     precision: Annotated[str, Option(help="Of forward and backward: fp32, bf16 or fp16.")] = "fp32"
+    channels_last: Annotated[
+        bool, Option("--channels-last", help="Convolve with channels innermost in memory: faster on most devices.")
+    ] = False
     accumulate: Annotated[int, Option(help="Parts in which each batch goes through, to save memory.")] = 1
     early_stopping: Annotated[
         int | None, Option(metavar="EPOCHS", help="Stop when so many epochs were no better; save the best.")

@@ -31,6 +31,10 @@ class Options(ModelOptions, DataOptions, SelectorOptions):
     block_ratio: Annotated[
         float, Option(help="Share of the network's cost that an iteration takes from one block.")
     ] = 0.1
+    together: Annotated[
+        str,
+        Option(metavar="ALLOCATOR", help="How one more candidate cuts all blocks together: as prune does, or none."),
+    ] = "auto"
     decay: Annotated[float, Option(help="Factor of that from one iteration to the next.")] = 1.0
     round_to: Annotated[str, Option(metavar="N", help="Kept counts are multiples of this; or a device, or auto.")] = "1"
     final_round_to: Annotated[
@@ -75,6 +79,10 @@ class Options(ModelOptions, DataOptions, SelectorOptions):
     augment: Annotated[bool, Option("--augment", help="Shift images at random, and mirror them where that fits.")] = (
         False
     )
+    precision: Annotated[str, Option(help="Of forward and backward in training: fp32, bf16 or fp16.")] = "fp32"
+    channels_last: Annotated[
+        bool, Option("--channels-last", help="Convolve with channels innermost in memory: faster on most devices.")
+    ] = False
     class_weights: Annotated[str, Option(help="balanced: labels of rare classes count more; or none.")] = "none"
     from_iteration: Annotated[int | None, Option(metavar="N", help="Go back there, and on from there.")] = None
     out: Annotated[Path, Option(metavar="DIR", help="Folder of the search; the same command goes on there.")] = Path(
@@ -150,11 +158,14 @@ def _config(options: Options, images: int) -> SearchConfig:
     training = TrainConfig(
         batch_size=options.batch_size,
         augment=options.augment,
+        precision=options.precision,  # type: ignore[arg-type]
+        channels_last=options.channels_last,
         class_weights=options.class_weights,  # type: ignore[arg-type]
     )
     return SearchConfig(
         criterion=options.criterion,
         block_ratio=options.block_ratio,
+        together=options.together,
         decay=options.decay,
         round_to=number_or_name(options.round_to),
         final_round_to=number_or_name(options.final_round_to),

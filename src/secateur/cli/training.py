@@ -115,6 +115,7 @@ def _config(options: TrainingOptions, device: str) -> TrainConfig:
         mixup=options.mixup,
         ema=options.ema,
         precision=options.precision,  # type: ignore[arg-type]
+        channels_last=options.channels_last,
         accumulate=options.accumulate,
         early_stopping=options.early_stopping,
     )

@@ -14,7 +14,7 @@ from secateur.cost import LatencyModel, latency_model, network_costs
 from secateur.hugging_face import Tied, adopt_config, config_of, describe, is_transformers_model, tie_to_config
 from secateur.pipeline.config import PruneConfig, kinds_of
 from secateur.pipeline.result import Evaluate, Metrics, PruneResult, evaluated
-from secateur.recover import FOLD, SECOND_ORDER, STAGES, heal_, healed_scores, stages_of
+from secateur.recover import FOLD, SECOND_ORDER, STAGES, allocator_for, heal_, healed_scores, stages_of
 from secateur.score import layer_entropies, score
 from secateur.score.gradients import Batch, batches, first_batch
 from secateur.sparse import sparsity
@@ -101,7 +101,7 @@ def _decided(settings: PruneConfig, data: Iterable[Any] | None, tied: Tied | Non
     if criterion == "auto":
         criterion = "l2" if data is None else SECOND_ORDER
     if allocator == "auto":
-        allocator = "knapsack" if criterion == SECOND_ORDER and (tied is None or settings.tie == "none") else "uniform"
+        allocator = allocator_for(criterion) if tied is None or settings.tie == "none" else "uniform"
     if recover == "auto":
         recover = "none" if data is None else STAGES[-1]
     return replace(settings, criterion=criterion, allocator=allocator, recover=recover)

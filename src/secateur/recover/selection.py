@@ -49,6 +49,11 @@ at most: allocation takes differences of small numbers."""
 FINER = 4
 
 
+def allocator_for(criterion: str) -> str:
+    """The allocator that goes with the scores: `knapsack` where they are losses, which add up, not only an order."""
+    return "knapsack" if criterion == SECOND_ORDER else "uniform"
+
+
 def healed_scores(
     model: nn.Module, structure: Structure, data: Callable[[], Iterable[Batch]], *, seed: int = 0
 ) -> Scores:

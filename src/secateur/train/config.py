@@ -44,6 +44,9 @@ class TrainConfig:
     """Decay per step of a moving average of the weights, which the model ends with; 0 for none."""
     precision: Precision = "fp32"
     """Of forward and backward; weights stay as they are. fp16 scales the loss, bf16 need not."""
+    channels_last: bool = False
+    """Let convolutions have their channels innermost in memory while training, which is faster on most devices; values
+    stay, sums differ in the last digits."""
     accumulate: int = 1
     """Parts in which each batch goes through, for networks that have no memory for the whole; steps stay the same."""
     early_stopping: int | None = None

@@ -68,7 +68,7 @@ class Distillation:
         self.temperature = temperature
         self.feature_weight = feature_weight
         self.features = tuple(pair if isinstance(pair, Pair) else Pair(*pair) for pair in features)
-        self._teacher = teacher
+        self.teacher = teacher
         self._students: dict[str, Tensor] = {}
         self._teachers: dict[str, Tensor] = {}
         self._handles = [
@@ -79,8 +79,8 @@ class Distillation:
     def teach(self, images_BCHW: Tensor) -> Tensor:
         """The teacher's class scores, `(B, classes)`; in eval mode, without gradients. The student may run before or
         after, on the same images."""
-        with torch.no_grad(), eval_mode(self._teacher):
-            return logits_of(self._teacher(images_BCHW)).float()
+        with torch.no_grad(), eval_mode(self.teacher):
+            return logits_of(self.teacher(images_BCHW)).float()
 
     def loss(self, logits: Tensor, told: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Scores of the student and of the teacher, `(B, classes)`, and the loss on the labels; None where there are
@@ -108,7 +108,7 @@ class Distillation:
 
     def to(self, device: str | torch.device) -> None:
         """Move the teacher."""
-        self._teacher.to(device)
+        self.teacher.to(device)
 
     def settings(self) -> dict[str, Any]:
         """What it was made with, as JSON can say it."""

@@ -23,6 +23,7 @@ from secateur.train.batches import Batches, Loader
 from secateur.train.config import TrainConfig
 from secateur.train.distillation import Distillation
 from secateur.train.evaluate import evaluate
+from secateur.train.layout import channels_last
 from secateur.train.method import Method, Stateful
 from secateur.train.objective import labels_of
 from secateur.train.progress import Reporter, reporting
@@ -73,7 +74,9 @@ def fit(
     if masks is not None:
         keeping(model, masks, stepper.optimizer)
     shown = reporting(epochs=run.epochs, steps=run.steps, done=run.progress.steps)
-    with torch.random.fork_rng(), shown as reporter:
+    networks = [model] if distillation is None else [model, distillation.teacher]
+    laid_out = channels_last(networks) if config.channels_last else nullcontext()
+    with torch.random.fork_rng(), laid_out, shown as reporter:
         while not run.is_over:
             with run.saying_what_is_kept():
                 run.epoch(reporter, on_epoch)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from secateur.allocate import ALLOCATORS
+from secateur.recover import allocator_for
 from secateur.spec import BudgetError
 from secateur.structure.selectors import Selector
 from secateur.train import TrainConfig
@@ -23,6 +25,9 @@ class SearchConfig:
     """What goes first within a block of the network: an axis, or axes that are tied."""
     block_ratio: float = 0.1
     """Share of the network's cost that an iteration takes from a single block."""
+    together: str = "auto"
+    """How one more candidate shares the step out over all blocks: an allocator, `auto` for the one that `prune` would
+    take, or `none` for no such candidate."""
     decay: float = 1.0
     """Factor of that from one iteration to the next."""
     round_to: int | str = 1
@@ -63,6 +68,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if self.judge_by not in ("accuracy", "loss"):
             raise BudgetError(f"judge_by={self.judge_by!r}: expected accuracy or loss")
+        if self.together not in ("auto", "none"):
+            ALLOCATORS.get(self.together)
         for name in ("block_ratio", "held_out"):
             value = getattr(self, name)
             if not 0 < value < 1:
@@ -77,3 +84,10 @@ class SearchConfig:
             raise BudgetError(
                 f"teacher_features={self.teacher_features}: expected at least 0, and more only beside a teacher above 0"
             )
+
+    @property
+    def allocator(self) -> str | None:
+        """Of the cut of all blocks together; None for no such cut."""
+        if self.together == "none":
+            return None
+        return allocator_for(self.criterion) if self.together == "auto" else self.together

@@ -39,8 +39,8 @@ from secateur.structure.selectors import restrict
 from secateur.surgery import shrink, verify_traced
 from secateur.train import evaluate, fit
 
-EVERYTHING = "everything"
-"""The block of a cut that rounds all of them."""
+ROUNDING = "rounding"
+"""The name of the cut that rounds all blocks."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Search:
     def _rounded(self, look: _Look) -> nn.Module:
         """With sizes that are multiples, where they are not and are asked for."""
         chosen = self.folder.chosen()
-        if self.config.final_round_to in (1, "1") or any(row["block"] == EVERYTHING for row in chosen):
+        if self.config.final_round_to in (1, "1") or any(row["block"] == ROUNDING for row in chosen):
             return look.base
         number = len(chosen) + 1
         self._share_base(look.base)
@@ -185,7 +185,7 @@ class Search:
             plan = multiples(look.structure, self._scores(look), self._limits(self.config.final_round_to))
             if plan is None:
                 return look.base
-            tried = [Proposal(EVERYTHING, sum(look.structure.sizes.values()), sum(plan.sizes.values()), plan)]
+            tried = [Proposal.of_all(ROUNDING, plan)]
             self.folder.note_proposals(number, tried)
         return self._iteration(number, look, tried)
 
@@ -203,7 +203,7 @@ class Search:
     def _tried(self, look: _Look, goals: Sequence[Goal], number: int) -> list[Proposal]:
         share = self.config.block_ratio * self.config.decay ** (number - 1)
         limits = self._limits(self.config.round_to)
-        made = proposals(look.structure, self._scores(look), goals, share, limits, look.latency)
+        made = proposals(look.structure, self._scores(look), goals, share, limits, look.latency, self.config.allocator)
         if look.latency is not None:
             look.latency.table.save()
         return made

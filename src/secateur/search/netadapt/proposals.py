@@ -1,10 +1,12 @@
-"""What an iteration tries: for each block of the network the least cut by which it alone saves what is asked for."""
+"""What an iteration tries: for each block of the network the least cut by which it alone saves what is asked for, and a
+cut of all blocks together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from secateur.allocate import ALLOCATORS
 from secateur.allocate.fit import Cost, Fit
 from secateur.allocate.knobs import Knob, Limits, make_knobs
 from secateur.allocate.merge import chosen
@@ -31,15 +33,22 @@ class Goal:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A cut of one block."""
+    """A cut of one block, or of all."""
 
     block: str
-    """The axis, the first of those that are tied."""
+    """The axis, the first of those that are tied; or a name for all of them."""
     before: int
     after: int
     plan: Plan
 
+    @staticmethod
+    def of_all(name: str, plan: Plan) -> Proposal:
+        """A cut of many blocks; its sizes are the sums of theirs."""
+        return Proposal(name, sum(plan.structure.sizes.values()), sum(plan.sizes.values()), plan)
 
+
+ALL_BLOCKS = "all-blocks"
+"""The name of the cut of all blocks together."""
 _ABSOLUTE = {"params": "param_count", "macs": "mac_count", "activations": "activation_bytes", "latency": LATENCY_MS}
 
 
@@ -77,11 +86,14 @@ def proposals(
     share: float,
     limits: Limits,
     latency: LatencyModel | None = None,
+    allocator: str | None = None,
 ) -> list[Proposal]:
-    """The cuts of single blocks that save `share` of the dense network's cost, or what is left to save.
+    """The cuts that save `share` of the dense network's cost, or what is left to save: of single blocks, and of all of
+    them together as the allocator shares it out, where one is named.
 
-    NetAdapt (ECCV 2018), algorithm 1. Where no block alone saves as much, each is cut as far as it goes; then those
-    that save most are the longest steps there are. Raises BudgetError where nothing can be cut any more.
+    NetAdapt (ECCV 2018), algorithm 1, which knows the first kind alone. Where no cut saves as much, each block is cut
+    as far as it goes; then those that save most are the longest steps there are. Raises BudgetError where nothing can
+    be cut any more.
     """
     knobs = make_knobs(structure, scores, limits, latency)
     costs = costs_now(goals, structure, latency)
@@ -93,12 +105,15 @@ def proposals(
     full = [len(knob.levels) - 1 for knob in knobs]
     steps = {number: _least_cut(fit, full, number) for number in range(len(knobs))}
     alone = {number: step for number, step in steps.items() if step is not None}
-    if not alone:
+    together = None if allocator is None or len(knobs) < 2 else _together(fit, allocator, structure, scores)
+    if not alone and together is None:
         alone = {number: 0 for number in range(len(knobs)) if full[number] and fit.saved(full, number, 0) > 0}
-    if not alone:
+    if not alone and together is None:
         left = ", ".join(f"{goal.unit} {cost:.4g} of {goal.limit:.4g}" for goal, cost in zip(goals, costs, strict=True))
         raise BudgetError(f"no block can be cut any further, and the budget is not met: {left}; ask for less")
-    return [_proposal(knobs[number], step, structure, scores) for number, step in alone.items()]
+    made = [_proposal(knobs[number], step, structure, scores) for number, step in alone.items()]
+    new = together is not None and all(together.plan.kept != one.plan.kept for one in made)
+    return [*made, together] if new else made
 
 
 def multiples(structure: Structure, scores: Scores, limits: Limits) -> Plan | None:
@@ -118,6 +133,19 @@ def _least_cut(fit: Fit, full: Sequence[int], number: int) -> int | None:
         if fit.holds([*full[:number], step, *full[number + 1 :]]):
             return step
     return None
+
+
+def _together(fit: Fit, allocator: str, structure: Structure, scores: Scores) -> Proposal | None:
+    """None where even all blocks do not save as much."""
+    try:
+        fit.demand_possible()
+    except BudgetError:
+        return None
+    kept: dict[str, Indices] = {}
+    for knob, step in zip(fit.knobs, ALLOCATORS.get(allocator)(fit), strict=True):
+        if step < len(knob.levels) - 1:
+            kept |= _kept(knob, step, scores)
+    return Proposal.of_all(ALL_BLOCKS, Plan(structure, kept))
 
 
 def _proposal(knob: Knob, step: int, structure: Structure, scores: Scores) -> Proposal:
