@@ -40,7 +40,9 @@ SHAPE, BATCH = (1, 28, 28), 64
 RATES = (0.001, 0.005, 0.02)
 DENSE_EPOCHS = {"digits": 30, "mnist": 3}
 LONG_EPOCHS = {"digits": 10, "mnist": 1}
-CONFIG = SearchConfig(criterion="second-order", recover="joint", block_ratio=0.1, short_steps=50, calibration=512)
+CONFIG = SearchConfig(
+    criterion="second-order", recover="joint", block_ratio=0.1, judge_by="loss", short_steps=50, calibration=512
+)
 MACS = 0.5
 
 
