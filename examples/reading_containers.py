@@ -45,29 +45,29 @@ def read(path):
         manifest = zstandard.ZstdDecompressor(dict_data=phrases).decompress(manifest)
     place = 24
     for array in json.loads(manifest)["arrays"]:
-        streams = {}
+        stored, contents, member = {}, {}, array["members"][0]
         for name in ("positions", "values", "scales"):
-            stored = array.get(name, {"codec": "raw", "size": 0})
-            content = file[place : place + stored["size"]]
-            place += stored["size"]
-            streams[name] = content if stored["codec"] == "raw" else zstandard.decompress(content)
-            if stored["codec"] == "planes":
-                streams[name] = np.frombuffer(streams[name], np.uint8).reshape(-1, array["kept"]).T.tobytes()
-        member = array["members"][0]
-        if "name" not in member or len(array["members"]) > 1:
+            stored[name] = array.get(name, {"codec": "raw", "size": 0})
+            contents[name] = file[place : place + stored[name]["size"]]
+            place += stored[name]["size"]
+        unlike = array["encoding"] not in ("bitmask", "gaps") or "value_type" in array or "reference" in array
+        if unlike or "name" not in member or len(array["members"]) > 1:
             continue
+        streams = {}
+        for name, content in contents.items():
+            streams[name] = content if stored[name]["codec"] == "raw" else zstandard.decompress(content)
+            if stored[name]["codec"] == "planes":
+                streams[name] = np.frombuffer(streams[name], np.uint8).reshape(-1, array["kept"]).T.tobytes()
         count = int(np.prod(member["shape"]))
         if array["encoding"] == "bitmask":
             kept = np.flatnonzero(bits(streams["positions"])[:count])
-        elif array["encoding"] == "gaps":
+        else:
             k, unary = array["parameters"]["bits"], array["parameters"]["unary_bytes"]
             quotients = np.diff(np.flatnonzero(bits(streams["positions"][:unary])), prepend=-1) - 1
             remainders = bits(streams["positions"][unary:])[: k * array["kept"]].reshape(array["kept"], k) @ (
                 1 << np.arange(k)
             )
             kept = np.cumsum((quotients << k) + remainders + 1) - 1
-        else:
-            continue
         values = np.frombuffer(streams["values"], {"F32": "<f4", "F16": "<f2", "I8": "i1"}[member["dtype"]])
         tensor = np.zeros(count, values.dtype)
         tensor[kept] = values

@@ -89,6 +89,44 @@ def test_a_device_that_dies_or_hangs_ends_the_run(
     assert len(started) == 2 and all(process.poll() is not None for process in started)
 
 
+def test_nothing_of_the_current_folder_runs(
+    network: tuple[torch.nn.Module, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = network
+    split = partition(model, x, 2)
+    split.save(tmp_path / "split", model)
+    for module in ("json", "numpy", "secateur"):
+        (tmp_path / "split" / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path / "split")
+    found = run_split(".", [x], timeout=TIMEOUT)
+    assert found.samples == len(x) and not (tmp_path / "ran").exists()
+
+
+class TwoInputs(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 6)
+
+    def forward(self, x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) + shift
+
+
+@pytest.mark.parametrize(("rows", "given", "said"), [(4, 3, r"\[3, 4\] samples"), (1, 1, "input 1 .* no samples")])
+def test_every_input_holds_a_row_for_each_sample(rows: int, given: int, said: str, tmp_path: Path) -> None:
+    model = TwoInputs().eval()
+    partition(model, (torch.randn(4, 8), torch.randn(rows, 6)), 2).save(tmp_path / "split", model)
+    with pytest.raises(DataError, match=said):
+        run_split(tmp_path / "split", [torch.randn(4, 8), torch.randn(given, 6)])
+
+
+def test_a_link_too_slow_for_any_run_is_told(network: tuple[torch.nn.Module, torch.Tensor], tmp_path: Path) -> None:
+    model, x = network
+    slow = Topology.model_validate({"devices": 2, "links": {"mbit_per_s": 1e-6}})
+    partition(model, x, slow).save(tmp_path / "split", model)
+    with pytest.raises(SecateurError, match="give them a higher rate"):
+        run_split(tmp_path / "split", [x], slowed=True)
+
+
 def test_a_shard_that_does_not_fit_ends_the_run(network: tuple[torch.nn.Module, torch.Tensor], tmp_path: Path) -> None:
     model, x = network
     partition(model, x, 2).save(tmp_path / "split", model)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import secateur as sc
 from secateur.spec import ExportError, ExportRecord, MissingExtraError, StoreError
 from secateur.store.exporting import ExportOptions, Run, export, torch_export
+from secateur.store.exporting.export import _other
 
 
 class Tiny(nn.Module):
@@ -251,6 +252,13 @@ def test_what_is_in_the_way_stays(tmp_path: Path) -> None:
         export(Tiny(), IMAGE, tmp_path / "mine.bin")
     assert listing(tmp_path) == {"mine.pt2": b"mine"}
     assert secateur("export", "lenet5").code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "other"), [("batch", 3, 2), ("batch", 1, 3), ("length", 2, 3), ("length", 9, 6)]
+)
+def test_free_sizes_are_run_at_another_value(name: str, size: int, other: int) -> None:
+    assert _other(name, size) == other
 
 
 def test_a_pruned_network_keeps_fewer_bytes(tmp_path: Path) -> None:

@@ -185,6 +185,25 @@ def test_what_cannot_be_packed_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_whatever_is_written_can_be_read(tmp_path: Path) -> None:
+    many = {f"layer.{number}.bias": torch.randn(2) for number in range(10_000)}
+    pack(many, tmp_path / "many.sct")
+    assert len(unpack(tmp_path / "many.sct")) == 10_000
+    save_file({"w": torch.zeros(3)}, tmp_path / "a:b.safetensors")
+    with pytest.raises(StoreError, match="no plain file name"):
+        pack_weights(tmp_path / "a:b.safetensors", tmp_path / "no.sct")
+    with pytest.raises(StoreError, match=r"many\.sct is no safetensors file"):
+        pack_weights(tmp_path / "many.sct", tmp_path / "no.sct")
+    assert {path.name for path in tmp_path.iterdir()} == {"many.sct", "a:b.safetensors"}
+
+
+def test_only_containers_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(StoreError, match="no container"):
+        pack({"w": torch.zeros(3)}, tmp_path / "thesis.txt")
+    assert listing(tmp_path) == {"thesis.txt": b"years of work"}
+
+
 def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack({"w": sparse((20, 20), 0.1)}, tmp_path / "one.sct")
     before = listing(tmp_path)
@@ -321,7 +340,7 @@ def test_nothing_is_stored_of_what_is_the_same(tmp_path: Path) -> None:
     changed["w"] = tensors["w"].clone()
     changed["w"][3, 4] += 1
     manifest = pack(changed, tmp_path / "delta.sct", base=tmp_path / "base.sct")
-    assert sum(array.size for array in manifest.arrays if array.reference is not None) < 20
+    assert sum(array.size for array in manifest.arrays) < 20 + 4 * 9
     found = unpack(tmp_path / "delta.sct", base=tmp_path / "base.sct")
     assert all(same(found[name], changed[name]) for name in changed)
 
@@ -337,6 +356,8 @@ def test_another_base_is_refused(saved: Path, sparser: Path, tmp_path: Path) -> 
         unpack_folder(tmp_path / "whole.sct", tmp_path / "again", base=saved)
     with pytest.raises(StoreError, match="differences from a base"):
         pack_folder(saved, tmp_path / "chain.sct", base=tmp_path / "delta.sct")
+    with pytest.raises(StoreError, match="nowhere cannot be read"):
+        unpack_folder(tmp_path / "delta.sct", tmp_path / "again", base=tmp_path / "nowhere")
 
 
 # Rounded values
@@ -354,11 +375,15 @@ def test_rounded_values_are_near_and_zeros_stay(values: Any, error: float, tmp_p
     assert same(found["norm"], tensors["norm"])
     assert same(found["dead"], tensors["dead"])
     assert {manifest.key(array.members[0]): array.value_type for array in manifest.arrays}["w"] == values
+    assert not manifest.is_exact and pack(tensors, tmp_path / "exact.sct").is_exact
 
 
 def test_values_that_the_type_cannot_say_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="'w' has values too large for fp16"):
         pack({"w": torch.full((2, 2), 1e6)}, tmp_path / "no.sct", options=PackOptions(values="fp16"))
+    for large in (torch.full((2, 2), 65504.0).half(), torch.full((2, 2), 1e39, dtype=torch.float64)):
+        with pytest.raises(StoreError, match="'w' has values too large for int8"):
+            pack({"w": large}, tmp_path / "no.sct", options=PackOptions(values="int8"))
     with pytest.raises(StoreError, match="'w' has values that are not finite"):
         pack({"w": torch.full((2, 2), torch.nan)}, tmp_path / "no.sct", options=PackOptions(values="int8"))
 

@@ -19,6 +19,7 @@ from secateur.spec import StoreError
 from secateur.store.packed import PackOptions, open_packed, pack, unpack, unpack_folder
 from secateur.store.packed.envelope import HEADER, MAGIC, VERSION, hash_of_manifest
 from secateur.store.packed.reading import LIMIT_BYTES
+from secateur.store.packed.safetensors_file import header_for
 from secateur.store.packed.streams import restore
 
 MUTATIONS = 200
@@ -279,6 +280,24 @@ def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="trust-size"):
         unpack_folder(tmp_path / "zeros.sct", tmp_path / "out")
     assert torch.equal(unpack(tmp_path / "zeros.sct", trust_size=True)["w"], zeros)
+
+
+def test_working_memory_counts(tmp_path: Path) -> None:
+    """67 million rows of nothing: no tensor, but as many numbers of where each row starts."""
+    rows = 67_000_000
+    array = {
+        "crc32": zlib.crc32(stored := zstandard.compress(bytes(rows + 1))),
+        "encoding": "csr",
+        "kept": 0,
+        "members": [{"dtype": "U8", "shape": [rows, 0], "name": "w"}],
+        "positions": {"codec": "zstd", "size": len(stored)},
+        "values": {"codec": "raw", "size": 0},
+    }
+    size = len(header_for({"w": ("U8", (rows, 0))}))
+    files = [{"name": "model.safetensors", "size": size, "safetensors": {}}]
+    text = json.dumps({"files": files, "arrays": [array], "schema_version": 1}).encode()
+    message = refused(tmp_path / "rows.sct", sealed(stored, text))
+    assert message is not None and "trust-size" in message
 
 
 LYING = bytearray(zstandard.compress(bytes(1000)))

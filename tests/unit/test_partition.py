@@ -323,6 +323,15 @@ def test_a_second_round_saves_more_and_keeps_zeros() -> None:
     assert all(not second.model.get_parameter(name)[~mask].any() for name, mask in first.masks.items())
 
 
+def test_a_link_that_is_unlike_is_like_all_others_in_what_it_does_not_say() -> None:
+    links = {"mbit_per_s": 10, "most_bytes": 1000}
+    made = Topology.model_validate({"devices": 3, "links": links, "unlike": [{"devices": [0, 1], "latency_ms": 5}]})
+    for topology in (made, Topology.model_validate(made.model_dump())):
+        link = topology.link(1, 0)
+        assert (link.mbit_per_s, link.most_bytes, link.latency_ms) == (10, 1000, 5)
+        assert topology.link(0, 2).latency_ms == 0
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -214,6 +214,18 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     assert listing(tmp_path) == before
 
 
+def test_only_what_is_ours_is_replaced(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "extension").mkdir()
+    (tmp_path / "extension" / "manifest.json").write_text('{"manifest_version": 3}')
+    with pytest.raises(StoreError, match="no folder that Secateur saved"):
+        save_folder(build_model("lenet5"), tmp_path / "extension")
+    shutil.copytree(saved, tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("what I saw")
+    with pytest.raises(StoreError, match=r"holds notes\.txt that Secateur did not save"):
+        save_folder(build_model("lenet300"), tmp_path / "run")
+    assert (tmp_path / "run" / "notes.txt").read_text() == "what I saw"
+
+
 def test_a_folder_of_ours_is_replaced_whole(saved: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     shutil.copytree(saved, again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import pytest
@@ -13,6 +14,7 @@ from secateur.spec.expr import Concat, Product, index_along
 from secateur.structure import trace
 from secateur.surgery import masked, shrink, structured_masks, verify
 from secateur.surgery.select import kept_entries, removed_mask
+from secateur.surgery.verify import compared
 from secateur.testing import check_rule
 
 AXES = (Axis("g", 3), Axis("w", 4, within="g"), Axis("v", 2), Axis("f", 3))
@@ -208,3 +210,19 @@ def test_two_scales_on_the_same_rows():
     structure = trace(model, inputs)
     plan = Plan(structure, {axis.name: tuple(range(4)) for axis in structure.prunable})
     assert verify(model, shrink(model, plan), plan, inputs).ok
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "ok"),
+    [
+        ([1.0, math.inf], [1.0, math.inf], True),
+        ([1.0, math.nan], [1.0, math.nan], True),
+        ([1.0, math.inf], [1.0, -math.inf], False),
+        ([1.0, math.nan], [1.0, math.inf], False),
+        ([1.0, math.nan], [1.0, 0.0], False),
+        ([math.nan, math.nan], [math.nan, math.nan], False),
+    ],
+)
+def test_what_is_not_finite_is_compared_too(expected: list[float], got: list[float], *, ok: bool) -> None:
+    """And where nothing is finite, nothing was compared."""
+    assert compared([torch.tensor(expected)], [torch.tensor(got)], 1e-6).ok is ok

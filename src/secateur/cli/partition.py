@@ -57,7 +57,7 @@ def run(options: Options) -> Outcome:
     from torch.utils._pytree import tree_map
 
     from secateur.cli.opening import look_up
-    from secateur.cli.saving import demand_out
+    from secateur.partition.folder import demand_new
     from secateur.partition.pruning import Recover
     from secateur.spec import BudgetError, DataError
 
@@ -68,11 +68,13 @@ def run(options: Options) -> Outcome:
     budget = None if options.budget is None else _parsed(options.budget)
     if options.data is None and (budget is not None or options.strategy == "auto"):
         raise DataError("--budget and --strategy auto look at data: name some with --data (secateur list data)")
-    out = None if options.out is None else demand_out(options.out)
+    if options.out is not None:
+        demand_new(options.out)
     target = look_up(options)
     images = None if options.data is None else target.images(options, "train")
     opened = target.build(images)
-    inputs = tree_map(lambda tensor: torch.cat([tensor] * options.batch), opened.inputs)
+    opened.model.cpu()  # where devices compute, too
+    inputs = tree_map(lambda tensor: torch.cat([tensor.cpu()] * options.batch), opened.inputs)
     split = _taken_apart(opened, inputs, options, images)
     model = opened.model
     record: dict[str, Any] = {"model": target.name, **_described(split, model)}
@@ -81,7 +83,9 @@ def run(options: Options) -> Outcome:
         model, pruned = _pruned(split, opened, budget, options, target, images)
         record |= pruned | {"after": _described(split, model)}
         lines += [_stages(pruned["stages"]), _matrix(split, model, "after")]
-    lines.append(_rates((record.get("after") or record)["speedup"]))
+    found = record.get("after") or record
+    lines += [_seconds(found["seconds"]), _rates(found["speedup"])]
+    out = options.out
     if out is not None:
         _save(split, model, out, options, opened, record)
         lines.append(f"saved to {out}; secateur run-split {out} --data ... runs it")
@@ -104,7 +108,8 @@ def _parsed(text: str) -> float:
 def _taken_apart(opened: Opened, inputs: Any, options: Options, images: ImageSet | None) -> Split:
     from secateur.partition import partition
 
-    data = None if images is None else list(_calibration(images, options).batches(CALIBRATION_BATCH))
+    needed = images if options.strategy == "auto" and options.like is None else None
+    data = None if needed is None else list(_calibration(needed, options).batches(CALIBRATION_BATCH))
     topology, owners = _devices(options)
     strategy: Any = options.strategy
     return partition(opened.model, inputs, topology, strategy=strategy, owners=owners, data=data, seed=options.seed)
@@ -187,9 +192,18 @@ def _stages(stages: Mapping[str, float]) -> str:
     return "\n".join(f"{stage:<16}accuracy {100 * accuracy:.2f} %" for stage, accuracy in stages.items())
 
 
+def _seconds(seconds: Mapping[str, Any]) -> str:
+    busiest, links = max(seconds["compute"]), sum(map(sum, seconds["transfer"]))
+    return (
+        f"a sample takes {1e3 * seconds['critical_path']:.3g} ms by estimate: the busiest device computes for "
+        f"{1e3 * busiest:.3g} ms, links carry for {1e3 * links:.3g} ms in all; one device alone takes "
+        f"{1e3 * seconds['one_device']:.3g} ms"
+    )
+
+
 def _rates(speedup: Mapping[float, float]) -> str:
     shown = "  ".join(f"{rate:g} Mbit/s {times:.2f}x" for rate, times in speedup.items())
-    return f"against one device, by estimate, with links of {shown}"
+    return f"against one device that runs the whole network, by estimate, with links of {shown}"
 
 
 def _save(
@@ -197,19 +211,22 @@ def _save(
 ) -> None:
     """The parts, and the network as a whole beside them, which can be trained on."""
     from secateur.cli.saving import save
+    from secateur.partition.folder import in_one_piece
 
-    split.save(out, model, {"model": str(record["model"]), "strategy": options.strategy, "budget": options.budget})
+    strategy = options.strategy if options.like is None else f"like {options.like}"
     stages = [{"stage": stage, "accuracy": accuracy} for stage, accuracy in record.get("stages", {}).items()]
-    save(
-        "partition",
-        options,
-        model,
-        out=out / MODEL,
-        source=opened.source,
-        before=_metrics({key: record[key] for key in ("bytes", "speedup")}, stages[:1]),
-        after=_metrics(record.get("after", {}), stages[-1:]),
-        stages=stages,
-    )
+    with in_one_piece(out) as folder:
+        split.save(folder, model, {"model": str(record["model"]), "strategy": strategy, "budget": options.budget})
+        save(
+            "partition",
+            options,
+            model,
+            out=folder / MODEL,
+            source=opened.source,
+            before=_metrics({key: record[key] for key in ("bytes", "seconds", "speedup")}, stages[:1]),
+            after=_metrics(record.get("after", {}), stages[-1:]),
+            stages=stages,
+        )
 
 
 def _metrics(described: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

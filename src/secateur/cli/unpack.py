@@ -36,7 +36,7 @@ def run(options: Options) -> Outcome:
     if options.file is None or options.out is None:
         raise StoreError("name a container and a folder: secateur unpack model.sct -o DIR")
     manifest = unpack_folder(options.file, options.out, base=options.delta, trust_size=options.trust_size)
-    exact = all(file.original_sha256 is None for file in manifest.files)
+    exact = manifest.is_exact
     record = {
         "out": str(options.out),
         "files": {file.name: file.size for file in manifest.files},

@@ -63,8 +63,19 @@ def estimate(arrangement: Arrangement, needs: Needs, topology: Topology, *, mbit
     return Times(compute, transfer, float(clock[topology.home]), total / speeds[topology.home])
 
 
+def transfer_seconds(arrangement: Arrangement, needs: Needs, topology: Topology) -> float:
+    """What all that crosses takes, one after the other, for as many samples as the network was taken apart with."""
+    return sum(
+        _seconds(arrangement, sending, topology, None)
+        + topology.link(sending.sender, sending.receiver).latency_ms / 1e3
+        for found in find_sendings(arrangement, needs).values()
+        for sending in found
+    )
+
+
 def by_rate(arrangement: Arrangement, needs: Needs, topology: Topology) -> Mapping[float, float]:
-    """How many times faster than the home device alone the devices are together, by the rate of all links, Mbit/s."""
+    """How many times faster the devices are together than the home device alone, by the rate of all links, Mbit/s.
+    Alone it multiplies what was pruned, too: its tensors are whole."""
     found = {rate: estimate(arrangement, needs, topology, mbit_per_s=rate) for rate in RATES}
     return {rate: times.alone / times.critical if times.critical else 1.0 for rate, times in found.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -27,7 +28,8 @@ class Link(BaseModel):
 
 
 class Between(Link):
-    """A link that is not like the others: between two devices both ways, or from the first to the second."""
+    """A link that is not like the others: between two devices both ways, or from the first to the second. What it does
+    not say is as of all links."""
 
     devices: tuple[int, int]
     both_ways: bool = True
@@ -55,6 +57,19 @@ class Topology(BaseModel):
     links: Link = Link()
     """Every link that is not mentioned."""
     unlike: tuple[Between, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said_of_all(cls, found: Any) -> Any:
+        """Links that are unlike take from all links what they do not say themselves."""
+        if not isinstance(found, Mapping):
+            return found
+        given: Mapping[str, Any] = found
+        common, unlike = _said(given.get("links", {})), given.get("unlike", ())
+        if not isinstance(common, Mapping) or not isinstance(unlike, list | tuple):
+            return given
+        own = [_said(link) for link in unlike]
+        return {**given, "unlike": [{**common, **link} if isinstance(link, Mapping) else link for link in own]}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -134,3 +149,8 @@ class Topology(BaseModel):
         """Of each device the share of the work that keeps all of them busy alike."""
         speeds = np.ones(self.devices) if self.speeds is None else np.asarray(self.speeds)
         return speeds / speeds.sum()
+
+
+def _said(link: Any) -> Any:
+    """What a link was given, without defaults."""
+    return link.model_dump(exclude_unset=True) if isinstance(link, Link) else link

@@ -71,15 +71,16 @@ class CrossingLasso:
             ]
         )
         costs = self._crossings.bytes / rates
-        missing = split.topology.missing[self._crossings.sender, self._crossings.receiver]
-        unit = costs[~missing].mean() if (~missing).any() else 1.0
-        self._costs = np.where(missing, np.inf, costs / unit)
+        self._missing = split.topology.missing[self._crossings.sender, self._crossings.receiver]
+        unit = costs[~self._missing].mean() if not self._missing.all() else 1.0
+        self._costs = costs / unit
 
     def step(self, take: Callable[[], None]) -> None:
         take()
         with torch.no_grad():
             norms = np.sqrt(self._crossings.norms(self._weights))
             factors = np.maximum(0.0, 1 - self.strength * self._costs / np.maximum(norms, 1e-30))
+            factors[self._missing] = 0
             for mine, site, rows, columns in self._crossings.readers():
                 weight = site.rows_first(self._weights[site.weight])
                 places = (rows[:, None, None], columns)

@@ -50,7 +50,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path) -> list[Run]:
     found = [read_run(run) for run in runs]
     try:
         content = page(found)
-    except (AttributeError, LookupError, ArithmeticError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, ArithmeticError, TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"the records of {', '.join(map(str, runs))} contradict themselves: {error!r}") from error
     write_whole(out, content)
     return found

@@ -22,6 +22,8 @@ SHOWN = ("macs", "params_left", "file_bytes", "packed_bytes", "latency_ms", "spe
 PICTURED = ("channels", "single-weights")
 """Cells of the first seed whose networks are shown."""
 MOST_CELLS = 60
+LARGEST_SEED = 1 << 63
+"""Of those that name a folder."""
 ALL_CELLS = 4
 """Of the 2x2."""
 
@@ -83,7 +85,7 @@ class Comparison:
 
     def _first_seed(self) -> int:
         seeds = [number(row.get("seed")) for rows in self.cells.values() for row in rows]
-        return int(min((seed for seed in seeds if seed is not None), default=0))
+        return int(min((seed for seed in seeds if seed is not None and abs(seed) < LARGEST_SEED), default=0))
 
     def _accuracies(self) -> Html:
         values = {cell: [float(row["accuracy"]) for row in rows] for cell, rows in self.cells.items()}

@@ -65,9 +65,9 @@ def _densities(path: Path) -> Iterator[Density]:
         for weight, sizes in header["shapes"].items():
             shape = tuple(int(size) for size in sizes)
             (stored,) = file.get_slice(weight).get_shape()
-            if min(shape, default=1) < 1 or stored != -(-prod(shape) // 8):
-                raise ValueError(f"{weight!r} holds {stored} bytes, which is no mask of {shape}")
             bits: Any = file.get_tensor(weight)
+            if min(shape, default=1) < 1 or stored != -(-prod(shape) // 8) or bits.dtype != np.uint8:
+                raise ValueError(f"{weight!r} holds {stored} of {bits.dtype}, which is no mask of {shape}")
             yield Density(str(weight), shape, int(BITS[bits].sum(dtype=np.int64)), _cells(bits, shape))
 
 

@@ -81,10 +81,22 @@ def demand_free(target: Path) -> None:
     above = next(parent for parent in target.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise StoreError(f"{target} cannot be made: {above} is no folder that can be written to; choose another --out")
-    if target.is_dir() and (not any(target.iterdir()) or (target / MANIFEST).is_file()):
+    if target.is_dir() and not any(target.iterdir()):
         return
-    if target.exists():
-        raise StoreError(f"{target} exists and is no folder that Secateur saved; choose another --out, or remove it")
+    if not target.exists():
+        return
+    try:
+        known = {MANIFEST, *Manifest.from_json(_limited(target / MANIFEST, 1 << 24)).sha256}
+    except (OSError, StoreError) as error:
+        raise StoreError(
+            f"{target} exists and is no folder that Secateur saved; choose another --out, or remove it"
+        ) from error
+    others = sorted(path.name for path in target.iterdir() if path.name not in known)
+    if others:
+        raise StoreError(
+            f"{target} would be replaced, and holds {', '.join(others[:3])} that Secateur did not save there; move "
+            "that away, or choose another --out"
+        )
 
 
 def _write(

@@ -138,10 +138,15 @@ def compared(expected: list[torch.Tensor], got: list[torch.Tensor], tolerance: f
         if reference.numel() == 0:
             continue
         a, b = reference.to(torch.float64), made.to(torch.float64)
-        if not bool((a.isfinite() == b.isfinite()).all()):
-            return Verification(math.inf, math.inf, False, tolerance, f"output {number}: not finite where the other is")
         finite = a.isfinite()
-        worst = max(worst, float((a - b)[finite].abs().max()) if finite.any() else 0.0)
-        scale = max(scale, float(a[finite].abs().max()) if finite.any() else 0.0)
+        same = a.isnan() & b.isnan() | (a == b)  # of what is not finite
+        if not bool((finite & b.isfinite() | same).all()):
+            detail = f"output {number}: not finite, or otherwise so, where the reference is not"
+            return Verification(math.inf, math.inf, False, tolerance, detail)
+        if not bool(finite.any()):
+            detail = f"output {number}: no entry of the reference is finite, so there is nothing to compare"
+            return Verification(math.inf, math.inf, False, tolerance, detail)
+        worst = max(worst, float((a - b)[finite].abs().max()))
+        scale = max(scale, float(a[finite].abs().max()))
     relative = worst / scale if scale else worst
     return Verification(worst, relative, relative <= tolerance, tolerance)

@@ -22,11 +22,20 @@ from torch import Tensor
 import secateur
 from secateur.partition.document import SplitRecord
 from secateur.partition.folder import read_record
-from secateur.partition.runtime.process import INPUTS, OUTPUTS, Order, alive_name, main, measured_name
+from secateur.partition.runtime.process import IN_VAIN, INPUTS, OUTPUTS, Order, alive_name, main, measured_name
+from secateur.partition.steps import Arrangement
+from secateur.partition.timing import transfer_seconds
 from secateur.spec import DataError, SecateurError
+from secateur.structure.program import Program
 
+START = 60.0
+"""Seconds at least that processes have to start and to find each other."""
 SLACK = 5.0
-"""Seconds beyond the timeout, so that devices which wait for one that hangs can say so first."""
+"""Seconds beyond that, so that devices which wait for one that hangs can say so first."""
+GRACE = 1.0
+"""Seconds in which a device that failed ends, when others have seen that it does not answer."""
+LONGEST = 86400.0
+"""Seconds that links may need for a batch."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,9 @@ def run_split(folder: str | Path, inputs: Sequence[Tensor], *, slowed: bool = Fa
     """Run a partition on these inputs, one process of this machine for each device.
 
     inputs: the tensors among the network's inputs, samples first; as many at a time go through as the network was taken
-    apart with, and a last batch is filled up with zeros.
-    slowed: whether links take as long as the topology says. timeout: seconds that a device waits for another at most.
+    apart with, and a last batch is filled up with zeros. Outputs have samples first, too.
+    slowed: whether links take as long as the topology says. timeout: seconds that a device waits for another at most,
+    beyond what links take that are slow by intent.
 
     Raises DataError for inputs that do not fit, StoreError for a folder that does not, SecateurError where a device
     fails or does not answer; then all others are stopped.
@@ -58,7 +68,9 @@ def run_split(folder: str | Path, inputs: Sequence[Tensor], *, slowed: bool = Fa
     if not 0 < timeout < math.inf:
         raise SecateurError(f"timeout {timeout}: expected seconds, above 0")
     record = read_record(folder)
-    batches = _batches(record, inputs)
+    arrangement = record.arrangement()
+    patience = timeout + (_slowness(arrangement, record) if slowed else 0.0)
+    batches = _batches(arrangement.program, inputs)
     with tempfile.TemporaryDirectory(prefix="secateur-split-") as work:
         save_file(
             {
@@ -69,19 +81,38 @@ def run_split(folder: str | Path, inputs: Sequence[Tensor], *, slowed: bool = Fa
             Path(work) / INPUTS,
         )
         orders = [
-            Order(str(folder), work, device, timeout, slowed, len(batches)) for device in range(record.topology.devices)
+            Order(str(Path(folder).resolve()), work, device, max(START, patience), patience, slowed, len(batches))
+            for device in range(record.topology.devices)
         ]
-        _supervise(orders, Path(work), timeout)
+        _supervise(orders, Path(work))
         return _gathered(record, Path(work), len(batches), len(inputs[0]))
 
 
-def _batches(record: SplitRecord, inputs: Sequence[Tensor]) -> list[list[Tensor]]:
-    shapes = [record.shapes[number] for number in record.inputs]
-    wanted = [(shape[1:], record.dtypes[number]) for shape, number in zip(shapes, record.inputs, strict=True)]
-    given = [(tuple(tensor.shape[1:]), str(tensor.dtype).removeprefix("torch.")) for tensor in inputs]
-    if given != wanted or not len(inputs[0]):
-        raise DataError(f"inputs of shape and type {given}, {len(inputs[0])} samples; expected samples of {wanted}")
-    size, count = shapes[0][0], len(inputs[0])
+def _slowness(arrangement: Arrangement, record: SplitRecord) -> float:
+    """Seconds that all links together take for a batch, which is more than any device waits because of them."""
+    found = transfer_seconds(arrangement, record.find_needs(), record.topology)
+    if found > LONGEST:
+        raise SecateurError(f"the links of this topology would take {found:.3g} s for a batch; give them a higher rate")
+    return found
+
+
+def _batches(program: Program, inputs: Sequence[Tensor]) -> list[list[Tensor]]:
+    shapes = [program.shapes[number] for number in program.inputs]
+    size = next((shape[0] for shape in shapes if shape), 0)
+    for kind, numbers in (("input", program.inputs), ("output", program.outputs)):
+        for place, number in enumerate(numbers):
+            shape = program.shapes[number]
+            if shape[:1] != (size,):
+                raise DataError(
+                    f"{kind} {place} of this partition has shape {shape}, and {size} samples go through at a time; "
+                    "what has no samples in its first dimension cannot be run in batches"
+                )
+    wanted = [(tuple(program.shapes[number][1:]), _called(program.dtypes[number])) for number in program.inputs]
+    given = [(tuple(tensor.shape[1:]), _called(tensor.dtype)) for tensor in inputs]
+    counts = {len(tensor) for tensor in inputs if tensor.dim()}
+    if given != wanted or len(counts) != 1 or counts == {0}:
+        raise DataError(f"inputs of shape and type {given}, {sorted(counts)} samples; expected samples of {wanted}")
+    (count,) = counts
     made: list[list[Tensor]] = []
     for start in range(0, count, size):
         parts = [given[start : start + size] for given in inputs]
@@ -89,12 +120,18 @@ def _batches(record: SplitRecord, inputs: Sequence[Tensor]) -> list[list[Tensor]
     return made
 
 
-def _supervise(orders: Sequence[Order], work: Path, timeout: float) -> None:
+def _called(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _supervise(orders: Sequence[Order], work: Path) -> None:
     """Run the processes to their end. The first that fails ends them all."""
     said = [work / f"said-{order.device}.txt" for order in orders]
-    processes = [_started(order, log) for order, log in zip(orders, said, strict=True)]
+    processes: list[subprocess.Popen[bytes]] = []
     try:
-        failed = _first_failure(processes, [work / alive_name(order.device) for order in orders], timeout)
+        for order, log in zip(orders, said, strict=True):
+            processes.append(_started(order, log))
+        failed = _first_failure(processes, [work / alive_name(order.device) for order in orders], orders[0].meeting)
     finally:
         for process in processes:
             process.kill()
@@ -108,7 +145,8 @@ def _supervise(orders: Sequence[Order], work: Path, timeout: float) -> None:
 
 
 def _started(order: Order, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", f"from {main.__module__} import main; main()", json.dumps(asdict(order))]
+    run = f"from {main.__module__} import main; main()"
+    command = [sys.executable, "-P", "-c", run, json.dumps(asdict(order))]  # -P: nothing of the current folder runs
     paths = [str(Path(secateur.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}  # where this process has Secateur from
     loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
@@ -118,20 +156,23 @@ def _started(order: Order, log: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=environment)
 
 
-def _first_failure(processes: Sequence[subprocess.Popen[bytes]], alive: Sequence[Path], timeout: float) -> int | None:
-    """The device whose process ended badly first; None where all ended well. One that was killed comes before those
-    that wait for it in vain. Raises SecateurError for one that is there and shows no life."""
+def _first_failure(processes: Sequence[subprocess.Popen[bytes]], alive: Sequence[Path], patience: float) -> int | None:
+    """The device whose process ended badly; None where all ended well. One that failed comes before those that wait for
+    it in vain. Raises SecateurError for one that does not get on, which none waits for."""
+    started, noticed = time.time(), math.inf
     while True:
         codes = [process.poll() for process in processes]
-        killed = [device for device, code in enumerate(codes) if code is not None and code < 0]
-        failed = [device for device, code in enumerate(codes) if code]
-        if killed or failed:
-            return (killed or failed)[0]
+        failed = [device for device, code in enumerate(codes) if code not in (None, 0, IN_VAIN)]
+        in_vain = [device for device, code in enumerate(codes) if code == IN_VAIN]
+        noticed = min(noticed, time.time()) if in_vain else noticed
+        if failed or time.time() - noticed > GRACE:
+            return (failed or in_vain)[0]
         if all(code == 0 for code in codes):
             return None
         for device, (code, path) in enumerate(zip(codes, alive, strict=True)):
-            if code is None and path.exists() and time.time() - path.stat().st_mtime > timeout + SLACK:
-                raise SecateurError(f"device {device} has shown no life for {timeout:g} s, and the run was stopped")
+            seen = path.stat().st_mtime if path.exists() else started
+            if code is None and time.time() - seen > patience + SLACK:
+                raise SecateurError(f"device {device} has not got on for {patience:g} s, and the run was stopped")
         time.sleep(0.02)
 
 

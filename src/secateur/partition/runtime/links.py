@@ -17,6 +17,10 @@ from secateur.partition.topology import Topology
 from secateur.spec import SecateurError
 
 
+class NoAnswer(SecateurError):
+    """Another device does not answer; what it suffers from, it says itself if it can."""
+
+
 class Links:
     """Of one device to all others, over an initialised process group."""
 
@@ -32,7 +36,7 @@ class Links:
         """Seconds."""
         self._timeout = timedelta(seconds=timeout)
         self._slow = {to: _SlowLink(topology, device, to) for to in range(topology.devices)} if slowed else {}
-        self._under_way: list[tuple[Any, Tensor]] = []
+        self._under_way: list[tuple[Any, Tensor, int]] = []
 
     def send(self, entries: Tensor, receiver: int, tag: int) -> None:
         """Returns at once."""
@@ -42,10 +46,13 @@ class Links:
         if self._slow:
             self._slow[receiver].send(entries, tag)
         else:
-            self._under_way.append((dist.isend(entries, receiver, tag=tag), entries))
+            try:
+                self._under_way.append((dist.isend(entries, receiver, tag=tag), entries, receiver))
+            except RuntimeError as error:
+                raise self._in_vain("sends to", receiver, error) from error
 
     def receive(self, wanted: Sequence[tuple[Tensor, int, int]]) -> None:
-        """Fill these tensors, of (sender, tag) each. Raises SecateurError where one does not come."""
+        """Fill these tensors, of (sender, tag) each. Raises NoAnswer where one does not come."""
         start = time.perf_counter()
         works = [(dist.irecv(entries, sender, tag=tag), sender) for entries, sender, tag in wanted]
         for work, sender in works:
@@ -53,19 +60,27 @@ class Links:
                 assert work is not None
                 work.wait(self._timeout)
             except RuntimeError as error:
-                reason = str(error).splitlines()[0]
-                raise SecateurError(f"device {self.device} waits for device {sender} in vain: {reason}") from error
+                raise self._in_vain("waits for", sender, error) from error
         for entries, sender, _ in wanted:
             self.received[sender] += entries.numel() * entries.element_size()
         self.waited += time.perf_counter() - start
 
     def settle(self) -> None:
-        """Wait until all that was sent has been received."""
-        for link in self._slow.values():
-            link.settle()
-        for work, _ in self._under_way:
-            work.wait(self._timeout)
+        """Wait until all that was sent has been received. Raises NoAnswer where something is not."""
+        for receiver, link in self._slow.items():
+            failure = link.settle()
+            if failure is not None:
+                raise self._in_vain("sends to", receiver, failure) from failure
+        for work, _, receiver in self._under_way:
+            try:
+                work.wait(self._timeout)
+            except RuntimeError as error:
+                raise self._in_vain("sends to", receiver, error) from error
         self._under_way.clear()
+
+    def _in_vain(self, what: str, other: int, error: Exception) -> NoAnswer:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return NoAnswer(f"device {self.device} {what} device {other} in vain: {reason}")
 
 
 class _SlowLink:
@@ -78,7 +93,7 @@ class _SlowLink:
         self._free = 0.0
         """When the last byte of what came before is on its way."""
         self._waiting: queue.Queue[tuple[Tensor, int, float]] = queue.Queue()
-        self._failure: RuntimeError | None = None
+        self._failure: Exception | None = None
         threading.Thread(target=self._run, daemon=True).start()
 
     def send(self, entries: Tensor, tag: int) -> None:
@@ -86,17 +101,18 @@ class _SlowLink:
         self._free = max(self._free, now) + entries.numel() * entries.element_size() / self._rate
         self._waiting.put((entries, tag, self._free + self._latency))
 
-    def settle(self) -> None:
+    def settle(self) -> Exception | None:
+        """Wait for all that it was given; what went wrong, if something did."""
         self._waiting.join()
-        if self._failure is not None:
-            raise self._failure
+        return self._failure
 
     def _run(self) -> None:
         while True:
             entries, tag, due = self._waiting.get()
-            time.sleep(max(0.0, due - time.perf_counter()))
             try:
+                time.sleep(max(0.0, due - time.perf_counter()))
                 dist.send(entries, self._receiver, tag=tag)
-            except RuntimeError as error:
+            except Exception as error:  # told where it is waited for
                 self._failure = error
-            self._waiting.task_done()
+            finally:
+                self._waiting.task_done()

@@ -16,18 +16,20 @@ import torch.distributed as dist
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch._C._distributed_c10d import FileStore
 
 from secateur.partition.device import END, Device, Sending, find_sendings
 from secateur.partition.folder import read_record, read_shard
-from secateur.partition.runtime.links import Links
+from secateur.partition.runtime.links import Links, NoAnswer
 from secateur.spec import SecateurError
 from secateur.spec.files import write_whole
 
 INPUTS, OUTPUTS = "inputs.safetensors", "outputs.safetensors"
 MEETING = "meeting"
 """A file by which the devices find each other."""
-BEAT = 0.5
+FAILED, IN_VAIN = 1, 2
+"""Exit codes: of a device that failed, and of one that another did not answer."""
+LOOK = 0.5
+"""Seconds between looks at who started this process."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Order:
     work: str
     """A folder that all devices of the run see: inputs, outputs and what was measured."""
     device: int
+    meeting: float
+    """Seconds to wait until all are there, at least as many as later on."""
     timeout: float
+    """Seconds to wait for another device later on."""
     slowed: bool
     batches: int
 
@@ -48,7 +53,7 @@ def measured_name(device: int) -> str:
 
 
 def alive_name(device: int) -> str:
-    """A file that is touched every `BEAT` seconds."""
+    """A file that is touched whenever the device gets on."""
     return f"alive-{device}"
 
 
@@ -57,21 +62,23 @@ def main() -> None:
     gloo that still let go of tensors would abort it now and then."""
     order = Order(**json.loads(sys.argv[1]))
     torch.set_num_threads(1)
-    threading.Thread(target=_show_life, args=(Path(order.work) / alive_name(order.device),), daemon=True).start()
+    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
     try:
         with torch.inference_mode():
             _run(order)
-    except (SecateurError, RuntimeError, OSError) as error:
-        sys.stderr.write(f"{str(error).splitlines()[0]}\n")
+    except Exception as error:  # whatever it is, it is told
+        said = next(iter(str(error).splitlines()), "")
+        sys.stderr.write(said if isinstance(error, SecateurError) else f"{type(error).__name__}: {said}")
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(IN_VAIN if isinstance(error, NoAnswer) else FAILED)
     os._exit(0)
 
 
-def _show_life(path: Path) -> None:
-    while True:
-        path.touch()
-        time.sleep(BEAT)
+def _watch(parent: int) -> None:
+    """A run whose caller is gone is over."""
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os._exit(FAILED)
 
 
 def _run(order: Order) -> None:
@@ -79,6 +86,7 @@ def _run(order: Order) -> None:
     arrangement, needs = record.arrangement(), record.find_needs()
     device = Device(arrangement, read_shard(order.folder, record, order.device), order.device)
     sendings = find_sendings(arrangement, needs)
+    alive = Path(order.work) / alive_name(order.device)
     tags = {id(sending): tag for tag, sending in enumerate(s for found in sendings.values() for s in found)}
     _meet(order, record.topology.devices)
     links = Links(order.device, record.topology, order.timeout, slowed=order.slowed)
@@ -87,6 +95,7 @@ def _run(order: Order) -> None:
     for batch in range(order.batches):
         device.begin(_inputs(order, record.inputs, batch) if order.device == record.topology.home else [])
         for step in arrangement.steps:
+            alive.touch()
             _cross(device, links, sendings.get(step.number, []), tags)
             device.run(step)
         _cross(device, links, sendings.get(END, []), tags)
@@ -105,15 +114,15 @@ def _run(order: Order) -> None:
 
 def _meet(order: Order, devices: int) -> None:
     """Until all are there."""
-    patience = timedelta(seconds=order.timeout)
-    store = FileStore(str(Path(order.work) / MEETING), devices)
+    patience = timedelta(seconds=order.meeting)
+    store = dist.FileStore(str(Path(order.work) / MEETING), devices)
     store.set_timeout(patience)
     try:
         dist.init_process_group("gloo", store=store, rank=order.device, world_size=devices, timeout=patience)
         dist.barrier()
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise SecateurError(f"the {devices} devices did not meet within {order.timeout:g} s: {reason}") from error
+        reason = next(iter(str(error).splitlines()), "")
+        raise NoAnswer(f"the {devices} devices did not meet within {order.meeting:g} s: {reason}") from error
 
 
 def _inputs(order: Order, numbers: tuple[int, ...], batch: int) -> list[Tensor]:

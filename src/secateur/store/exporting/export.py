@@ -165,7 +165,14 @@ def _sizes_to_try(graph: Graph) -> Iterator[dict[str, int]]:
     sizes = sizes_of(graph.inputs)
     yield sizes
     if sizes:
-        yield {name: OTHER_BATCH if name == BATCH else max(LEAST[name], size - 3) for name, size in sizes.items()}
+        yield {name: _other(name, size) for name, size in sizes.items()}
+
+
+def _other(name: str, size: int) -> int:
+    """Another size, which the file was not made with."""
+    if name == BATCH:
+        return OTHER_BATCH if size != OTHER_BATCH else OTHER_BATCH - 1
+    return size - 3 if size - 3 >= LEAST[name] else size + 1
 
 
 def _ports(graph: Graph) -> dict[str, Any]:

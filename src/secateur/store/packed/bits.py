@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -57,3 +59,8 @@ def unpack_numbers(packed: Bytes, count: int, width: int) -> npt.NDArray[np.unsi
 def bytes_for(bits: int) -> int:
     """Bytes that hold so many bits."""
     return -(-bits // 8)
+
+
+def bits_of(words: npt.NDArray[Any]) -> Bytes:
+    """Whether each word is not zero, as the masks of a saved folder have it: the first one highest in its byte."""
+    return np.packbits(words != 0)

@@ -95,7 +95,7 @@ def of_files(paths: Sequence[Path], changed: Mapping[str, bytes] | None = None) 
         original = _mapped(path)
         digest = hashlib.sha256(original).hexdigest()
         content = memoryview(changed[path.name]) if changed and path.name in changed else original
-        restored = hashlib.sha256(content).hexdigest()
+        restored = digest if content is original else hashlib.sha256(content).hexdigest()
         parts = parts_of(content) if path.suffix == SAFETENSORS else None
         metadata = None if parts is None else parts.metadata
         files.append(FileRecord(path.name, len(content), restored, digest if digest != restored else None, metadata))

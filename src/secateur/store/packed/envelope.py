@@ -44,6 +44,8 @@ PHRASES = (
     b'{"dtype":"I8","shape":[1024,1024],"name":"weight"}]}],"schema_version":1}'
 )
 """What manifests are made of; a small one is mostly this."""
+FACTOR, EXTRA = 64, 1 << 16
+"""A manifest may decompress to so many times its bytes, and so many more."""
 
 
 def ends(manifest: Manifest, *, entropy: bool) -> tuple[bytes, bytes]:
@@ -54,20 +56,23 @@ def ends(manifest: Manifest, *, entropy: bool) -> tuple[bytes, bytes]:
     plain = manifest.to_text().encode()
     made = [(0, plain)]
     if entropy:
-        made.append((COMPRESSED, zstandard.ZstdCompressor(level=TEXT_LEVEL, dict_data=phrases()).compress(plain)))
+        compressed = zstandard.ZstdCompressor(level=TEXT_LEVEL, dict_data=phrases()).compress(plain)
+        made += [(COMPRESSED, compressed)] if len(plain) <= _most(len(compressed)) else []
     flags, stored = min(made, key=lambda one: len(one[1]))
     return HEADER.pack(MAGIC, VERSION, flags, len(stored), hash_of_manifest(stored)), stored
+
+
+def _most(size: int) -> int:
+    """Bytes that a manifest of so many compressed ones may have."""
+    return FACTOR * size + EXTRA
 
 
 def hash_of_manifest(stored: bytes) -> bytes:
     return hashlib.sha256(stored).digest()[:HASH_BYTES]
 
 
-def read_manifest(file: BinaryIO, *, factor: int, extra: int) -> Manifest:
-    """The manifest, which fits the file. Raises StoreError.
-
-    factor, extra: it may decompress to so many times its bytes, and so many more.
-    """
+def read_manifest(file: BinaryIO) -> Manifest:
+    """The manifest, which fits the file. Raises StoreError."""
     header = file.read(HEADER.size)
     end = file.seek(0, 2)
     if len(header) < HEADER.size or not header.startswith(MAGIC):
@@ -82,8 +87,8 @@ def read_manifest(file: BinaryIO, *, factor: int, extra: int) -> Manifest:
     stored = file.read(size)
     if hash_of_manifest(stored) != digest:
         raise StoreError("its manifest was changed after it was written, or the file is incomplete (its hash differs)")
-    most = factor * size + extra
-    manifest = Manifest.from_json(decompress(stored, most=most, phrases=phrases()) if flags & COMPRESSED else stored)
+    text = decompress(stored, most=_most(size), phrases=phrases()) if flags & COMPRESSED else stored
+    manifest = Manifest.from_json(text)
     demand_sound(manifest, start - HEADER.size)
     return manifest
 

@@ -6,8 +6,9 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from secateur.spec import StoreError
@@ -54,6 +55,8 @@ def pack_weights(
         raise StoreError(f"{file} is no file; name a safetensors file, or a folder that Secateur saved")
     with opened_base(base) as tensors:
         contents = of_files([file])
+        if all(piece.member.name is None for piece in contents.pieces):
+            raise StoreError(f"{file} is no safetensors file of types known here; name one, or pack its folder")
         if options.values is not None:
             contents = replace(contents, files=_restored_files(contents, Packer(contents, options, tensors)))
         return write_container(contents, Path(path), options, tensors)
@@ -114,15 +117,16 @@ def unpack_folder(
 
 
 def _restore(packed: Packed, folder: Path) -> None:
-    files = packed.manifest.files
-    with ExitStack() as stack:
-        opened_files = [stack.enter_context((folder / file.name).open("wb")) for file in files]
-        for file, header in packed.manifest.headers.items():
-            opened_files[file].write(header)
-        for number, begins in enumerate(packed.manifest.begins()):
-            for at, (member, words) in zip(begins, packed.members(number), strict=True):
-                opened_files[member.file].seek(at)
-                opened_files[member.file].write(words.data)
+    files, headers = packed.manifest.files, packed.manifest.headers
+    for place, file in enumerate(files):
+        (folder / file.name).write_bytes(headers.get(place, b""))
+    for number, begins in enumerate(packed.manifest.begins()):
+        parts = zip(begins, packed.members(number), strict=True)
+        for place, found in groupby(parts, lambda part: part[1][0].file):
+            with (folder / files[place].name).open("r+b") as file:
+                for at, (_, words) in found:
+                    file.seek(at)
+                    file.write(words.data)
     for file in files:
         if file.sha256 not in (None, sha256_of(folder / file.name)):
             raise StoreError(
@@ -143,16 +147,14 @@ def unpacked(path: str | Path, *, trust_size: bool = False) -> Iterator[Path]:
 @contextmanager
 def opened(path: str | Path, *, base: str | Path | None = None, trust_size: bool = False) -> Iterator[Packed]:
     """An open container, and its base for as long."""
-    size = 0 if base is None else _size_bytes(Path(base))
-    with (
-        opened_base(base) as tensors,
-        open_container(Path(path), base=tensors, base_bytes=size, trust_size=trust_size) as packed,
-    ):
-        yield packed
+    with opened_base(base, trust_size=trust_size) as tensors:
+        size = 0 if base is None else _size_bytes(Path(base))
+        with open_container(Path(path), base=tensors, base_bytes=size, trust_size=trust_size) as packed:
+            yield packed
 
 
 @contextmanager
-def opened_base(path: str | Path | None) -> Iterator[Tensors | None]:
+def opened_base(path: str | Path | None, *, trust_size: bool = False) -> Iterator[Tensors | None]:
     """The tensors of a folder or container, or of nothing. Raises StoreError for what is neither, and for a container
     that has a base itself."""
     if path is None:
@@ -161,7 +163,7 @@ def opened_base(path: str | Path | None) -> Iterator[Tensors | None]:
         read_manifest(path)
         yield of_folder(Path(path))
     else:
-        with open_container(Path(path)) as packed:
+        with open_container(Path(path), trust_size=trust_size) as packed:
             yield packed
 
 

@@ -18,6 +18,8 @@ from secateur.store.packed.safetensors_file import Types, header_for, in_order
 from secateur.store.packed.streams import Codec
 from secateur.store.packed.words import item_size
 
+WORKING = 48
+"""Bytes that decoding takes, at most, for each kept word and each byte of its positions."""
 LARGEST = (1 << 53) - 1
 """Numbers above this do not survive every JSON reader."""
 Size = Annotated[int, Field(ge=0, le=LARGEST, strict=True)]
@@ -155,7 +157,7 @@ class Manifest(Record):
     files: tuple[FileRecord, ...]
     arrays: tuple[ArrayRecord, ...]
     base_sha256: Hash | None = None
-    """Of the tensors that references of kind `base` mean (`reference.hash_of`)."""
+    """Of the tensors that references of kind `base` mean (`contents.hash_of`)."""
     schema_version: int = 1
     __pydantic_config__: ClassVar = {**Record.__pydantic_config__, **STRICT}
 
@@ -198,9 +200,17 @@ class Manifest(Record):
         return sum(file.size for file in self.files)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether every bit is restored as it was; otherwise values were rounded."""
+        rounded = any(array.value_type is not None for array in self.arrays)
+        return not rounded and all(file.original_sha256 is None for file in self.files)
+
+    @property
     def expanded_bytes(self) -> int:
-        """Bytes that reading everything asks for: of the files, and of the streams before compression."""
-        return sum(array.size_bytes + sum(array.stream_sizes) for array in self.arrays)
+        """Bytes that reading everything asks for, about: of the files, of the streams before compression, and of what
+        decoding the largest array takes."""
+        working = max((WORKING * (array.kept + array.stream_sizes[0]) for array in self.arrays), default=0)
+        return sum(array.size_bytes + sum(array.stream_sizes) for array in self.arrays) + working
 
 
 @cache

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from secateur.spec import StoreError
 from secateur.spec.errors import nearest
+from secateur.store.packed.bits import bits_of
 from secateur.store.packed.contents import Described, Tensors, hash_of
 from secateur.store.packed.encodings import ENCODINGS
 from secateur.store.packed.encodings.csr import rows_and_columns
@@ -24,12 +25,9 @@ from secateur.store.packed.manifest import ArrayRecord, Manifest, Member
 from secateur.store.packed.streams import restore
 from secateur.store.packed.values import restored
 from secateur.store.packed.words import Words, as_tensor, matrix_shape
-from secateur.store.packed.writing import bits_of
 
 LIMIT_BYTES, LIMIT_FACTOR = 1 << 26, 1000
 """A container may ask for 64 MiB of memory, or a thousand times its own bytes and its base's if that is more."""
-MANIFEST_FACTOR, MANIFEST_BYTES = 32, 1 << 16
-"""A manifest may decompress to so many times its bytes, and so many more."""
 
 
 class Packed:
@@ -38,6 +36,7 @@ class Packed:
     def __init__(self, path: Path, file: BinaryIO, manifest: Manifest, base: Tensors | None) -> None:
         self.path, self.manifest = path, manifest
         self._file, self._base = file, base
+        self._last: tuple[int, list[Words]] | None = None
         self._places = {
             key: (number, place)
             for number, array in enumerate(manifest.arrays)
@@ -95,7 +94,12 @@ class Packed:
     def words(self, key: str) -> Words:
         """The tensor's bits."""
         number, wanted = self._found(key)
-        return next(words for place, (_, words) in enumerate(self.members(number)) if place == wanted)
+        if len(self.manifest.arrays[number].members) == 1:
+            ((_, words),) = self.members(number)
+            return words
+        if self._last is None or self._last[0] != number:  # small ones are mostly asked for one after the other
+            self._last = number, [words for _, words in self.members(number)]
+        return self._last[1][wanted].copy()
 
     def members(self, number: int) -> Iterator[tuple[Member, Words]]:
         """Everything that an array holds. Raises StoreError where its bytes are not those of the manifest."""
@@ -160,7 +164,7 @@ def open_container(path: Path, *, base: Tensors | None = None, base_bytes: int =
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        manifest = read_manifest(file, factor=MANIFEST_FACTOR, extra=MANIFEST_BYTES)
+        manifest = read_manifest(file)
         _demand_base(manifest, base)
         allowed = max(LIMIT_BYTES, LIMIT_FACTOR * (path.stat().st_size + base_bytes))
         if manifest.expanded_bytes > allowed and not trust_size:

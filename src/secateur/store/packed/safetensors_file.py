@@ -13,6 +13,8 @@ from secateur.store.packed.words import TYPES, item_size
 
 PREFIX = struct.Struct("<Q")
 METADATA = "__metadata__"
+LONGEST_HEADER = 100_000_000
+"""Bytes; what safetensors itself reads."""
 Types = Mapping[str, tuple[str, tuple[int, ...]]]
 """Type and shape of tensors by name."""
 
@@ -46,6 +48,8 @@ def parts_of(content: memoryview) -> Parts | None:
     """None where it is not a safetensors file of types known here, which may still be packed as plain bytes."""
     try:
         start = PREFIX.size + PREFIX.unpack_from(content)[0]
+        if start > min(len(content), LONGEST_HEADER):
+            return None
         header = json.loads(bytes(content[PREFIX.size : start]))
         metadata = header.pop(METADATA, {})
         tensors = [
@@ -55,11 +59,12 @@ def parts_of(content: memoryview) -> Parts | None:
         tensors.sort(key=lambda part: (part.at, part.size_bytes))
         place = start
         for part in tensors:
-            if part.at != place or not all(type(size) is int and size >= 0 for size in part.shape):
+            if part.at != place or not all(type(size) is int and size >= 0 for size in (part.at, *part.shape)):
                 return None
             place += part.size_bytes
         types = {part.name: (part.dtype, part.shape) for part in tensors}
         usual = list(types) == in_order(types) and content[:start] == header_for(types, metadata)
+        usual = usual and all(isinstance(value, str) for value in metadata.values())
     except (struct.error, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return None
     return Parts(tuple(tensors), start, metadata if usual else None) if place == len(content) else None

@@ -30,7 +30,8 @@ def is_rounded(member: Member, value_type: ValueType | None) -> bool:
 
 
 def rounded(words: Words, member: Member, value_type: ValueType) -> tuple[Words, Words]:
-    """The words that are stored, and the scales. Raises StoreError for numbers that the type cannot say."""
+    """The words that are stored, and the scales. Raises StoreError for numbers that the type, or the tensor's own after
+    rounding, cannot say."""
     tensor = as_tensor(words.copy(), member.dtype, member.shape)
     if value_type != "int8":
         made = tensor.to(FLOATS[value_type])
@@ -43,6 +44,8 @@ def rounded(words: Words, member: Member, value_type: ValueType) -> tuple[Words,
     scales = _rounded_up(matrix.abs().amax(1) / LARGEST_CODE)
     divisors = torch.where(scales > 0, scales, 1.0)
     codes = (matrix / divisors[:, None]).round().clamp(-LARGEST_CODE, LARGEST_CODE).to(torch.int8)
+    if not bool((codes.float() * scales[:, None]).to(tensor.dtype).isfinite().all()):
+        raise StoreError(f"tensor {member.name!r} has values too large for int8; choose bf16 or none")
     return as_words(codes), as_words(scales.to(torch.bfloat16))
 
 

@@ -1,13 +1,15 @@
 """Writing a container: array by array, under another name first.
 
 No more is in memory at a time than one array, its encodings and the base's same array: about eight times the bytes of
-the largest tensor.
+the largest tensor, twenty times where its elements are single bytes.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -17,11 +19,11 @@ from typing import BinaryIO
 import numpy as np
 
 from secateur.spec import StoreError
-from secateur.store.packed.bits import Bytes, bytes_for
+from secateur.store.packed.bits import bits_of, bytes_for
 from secateur.store.packed.choosing import Choice, smallest
 from secateur.store.packed.contents import Contents, Piece, Tensors, hash_of
 from secateur.store.packed.encodings import ENCODINGS, Layout
-from secateur.store.packed.envelope import HEADER, ends
+from secateur.store.packed.envelope import HEADER, MAGIC, ends, read_manifest
 from secateur.store.packed.found import Array
 from secateur.store.packed.manifest import NOTHING, ArrayRecord, Manifest, Reference, Stream, ValueType
 from secateur.store.packed.streams import LEVEL, TEXT_LEVEL, Stored, store
@@ -31,7 +33,9 @@ from secateur.store.packed.words import Words
 LEAST_MASK = 256
 """Bytes of a mask that is worth an array of its own."""
 SMALL_BYTES, GROUP_BYTES = 1 << 12, 1 << 16
-"""Tensors of so few bytes, or with so few that are not zero, share an array of about so many."""
+"""Tensors of so few bytes, or with so few that are not zero, share an array."""
+SHARED_BYTES, SHARED_PIECES = 1 << 18, 1 << 12
+"""What such an array holds, about."""
 NEARLY_ALL = 0.97
 
 
@@ -54,17 +58,28 @@ class PackOptions:
 
 
 def write_container(contents: Contents, path: Path, options: PackOptions, base: Tensors | None = None) -> Manifest:
-    """Write the file, whole or not at all."""
+    """Write the file, whole or not at all. Raises StoreError where something else has its name, and for contents that
+    no reader would take."""
+    _demand_container(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        with temporary.open("w+b") as file:
             manifest = _write(file, contents, options, base)
+            file.seek(0)
+            read_manifest(file)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     return manifest
+
+
+def _demand_container(path: Path) -> None:
+    """Nothing is lost but a container."""
+    if path.is_dir():
+        raise StoreError(f"{path} is a folder; name a file")
+    if path.exists() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise StoreError(f"{path} exists and is no container; choose another name, or remove it")
 
 
 def _write(file: BinaryIO, contents: Contents, options: PackOptions, base: Tensors | None) -> Manifest:
@@ -95,16 +110,18 @@ class Packer:
 
     def groups(self) -> Iterator[list[Piece]]:
         """Large pieces alone; small ones together with others of their type, so that none costs more than it holds."""
-        waiting: dict[tuple[bool, str], list[Piece]] = {}
+        waiting: dict[tuple[bool, str, bool], list[Piece]] = {}
+        sizes: Counter[tuple[bool, str, bool]] = Counter()
         for piece in self.contents.pieces:
-            kind = (piece.member.name is not None, piece.member.dtype)
             if self._is_alone(piece):
                 yield [piece]
                 continue
-            group = waiting.setdefault(kind, [])
-            group.append(piece)
-            if sum(piece.member.size_bytes for piece in group) >= 4 * GROUP_BYTES:
+            kind = (piece.member.name is not None, piece.member.dtype, self._has_base(piece))
+            waiting.setdefault(kind, []).append(piece)
+            sizes[kind] += piece.member.size_bytes
+            if sizes[kind] >= SHARED_BYTES or len(waiting[kind]) >= SHARED_PIECES:
                 yield waiting.pop(kind)
+                del sizes[kind]
         yield from waiting.values()
 
     def _is_alone(self, piece: Piece) -> bool:
@@ -189,11 +206,14 @@ class Packer:
 
     def _base_words(self, pieces: list[Piece]) -> Words | None:
         """The words of the same tensors in the base, where it has all of them."""
-        keys = [self.keys.get(id(piece), "") for piece in pieces]
-        kinds = [(piece.member.dtype, piece.member.shape) for piece in pieces]
-        if self.base is None or any(self.based.get(key) != kind for key, kind in zip(keys, kinds, strict=True)):
+        if self.base is None or not all(map(self._has_base, pieces)):
             return None
-        return np.concatenate([self.base.words(key) for key in keys])
+        return np.concatenate([self.base.words(self.keys[id(piece)]) for piece in pieces])
+
+    def _has_base(self, piece: Piece) -> bool:
+        """Whether the base has a tensor of that name, type and shape."""
+        found = self.based.get(self.keys.get(id(piece), ""))
+        return found is not None and found == (piece.member.dtype, piece.member.shape)
 
     def _masked(self, piece: Piece) -> str | None:
         """The weights whose mask the piece may be: those of its name."""
@@ -215,11 +235,6 @@ def _is_small(piece: Piece) -> bool:
     kept = int(np.count_nonzero(words))
     dense_bytes = words.itemsize == 1 and kept > NEARLY_ALL * words.size
     return size <= SMALL_BYTES or words.itemsize * kept <= SMALL_BYTES // 2 or dense_bytes
-
-
-def bits_of(words: Words) -> Bytes:
-    """Whether each word is not zero, as the masks of a saved folder have it: the first one highest in its byte."""
-    return np.packbits(words != 0)
 
 
 def _demand_same(choice: Choice, array: Array) -> None:
