@@ -1,6 +1,6 @@
 """Bytes and CPU seconds of packed containers, against what people would do without them.
 
-    python benchmarks/packing.py [--elements 1048576] [--speed-elements 4194304] [--rounds 7] [--lenet FOLDER]
+    python benchmarks/packing.py [--elements 1048576] [--speed-bytes 16777216] [--rounds 7] [--lenet FOLDER]
     SECATEUR_DATA=... python benchmarks/packing.py          # with the trained networks, and LeNet-300-100
 
 Sizes: a random matrix, and trained networks (ResNet-20 on CIFAR-10, and the LeNet-300-100 below before it is pruned),
@@ -178,12 +178,12 @@ def sizes(elements: int, lenet: Path | None, folder: Path) -> list[dict[str, Any
     return rows
 
 
-def speeds(elements: int, rounds: int, folder: Path) -> list[dict[str, Any]]:
+def speeds(size_bytes: int, rounds: int, folder: Path) -> list[dict[str, Any]]:
     """CPU seconds, every way once a round."""
     rows = []
     for kind, dtype in TYPES.items():
         for density in DENSITIES:
-            tensors = random_matrix(elements, density, dtype)
+            tensors = random_matrix(size_bytes // dtype.itemsize, density, dtype)
             dense = as_words(tensors["weight"]).tobytes()
             path, frame = folder / "speed.sct", zstandard.ZstdCompressor(level=3).compress(dense)
             ways: Mapping[str, Callable[[], Any]] = {
@@ -296,7 +296,7 @@ def table(record: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--elements", type=int, default=1 << 20)
-    parser.add_argument("--speed-elements", type=int, default=1 << 22)
+    parser.add_argument("--speed-bytes", type=int, default=1 << 24)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
         "--lenet", type=Path, help="folder with LeNet-300-100, dense and pruned; trained here if not given"
@@ -314,7 +314,7 @@ def main() -> None:
         if "sizes" in options.parts:
             record["sizes"] = sizes(options.elements, lenet, folder)
         if "speed" in options.parts:
-            record["speed"] = speeds(options.speed_elements, options.rounds, folder)
+            record["speed"] = speeds(options.speed_bytes, options.rounds, folder)
     write_record(RESULT, record)
     write_between_markers(PAGE, "packing", table(record))
 

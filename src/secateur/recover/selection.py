@@ -49,7 +49,7 @@ at most: allocation takes differences of small numbers."""
 FINER = 4
 
 
-def allocator_for(criterion: str) -> str:
+def allocator_for(criterion: object) -> str:
     """The allocator that goes with the scores: `knapsack` where they are losses, which add up, not only an order."""
     return "knapsack" if criterion == SECOND_ORDER else "uniform"
 

@@ -13,9 +13,9 @@ from torch import nn
 def channels_last(networks: Sequence[nn.Module]) -> Iterator[None]:
     """With channels innermost, which is how most devices convolve fastest; images follow the weights by themselves."""
     for network in networks:
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  (its stub lacks it)
     try:
         yield
     finally:
         for network in networks:
-            network.to(memory_format=torch.contiguous_format)
+            network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]

@@ -112,8 +112,9 @@ def proposals(
         left = ", ".join(f"{goal.unit} {cost:.4g} of {goal.limit:.4g}" for goal, cost in zip(goals, costs, strict=True))
         raise BudgetError(f"no block can be cut any further, and the budget is not met: {left}; ask for less")
     made = [_proposal(knobs[number], step, structure, scores) for number, step in alone.items()]
-    new = together is not None and all(together.plan.kept != one.plan.kept for one in made)
-    return [*made, together] if new else made
+    if together is not None and all(together.plan.kept != one.plan.kept for one in made):
+        made.append(together)
+    return made
 
 
 def multiples(structure: Structure, scores: Scores, limits: Limits) -> Plan | None:

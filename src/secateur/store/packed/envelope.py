@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from functools import cache
 from typing import BinaryIO
 
 import zstandard
@@ -93,6 +94,9 @@ def read_manifest(file: BinaryIO) -> Manifest:
     return manifest
 
 
+@cache
 def phrases() -> zstandard.ZstdCompressionDict:
     """What the frame of a manifest refers to."""
-    return zstandard.ZstdCompressionDict(PHRASES, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    made = zstandard.ZstdCompressionDict(PHRASES, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    made.precompute_compress(level=TEXT_LEVEL)
+    return made

@@ -59,6 +59,9 @@ def _whole(words: Words, level: int) -> Stored:
 
 def _planes(words: Words) -> Stored:
     """One frame; each plane starts a block, with a table of its own. Single bytes are one plane as they are."""
+    if words.itemsize == 1:
+        made = zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(**PLANES))
+        return Stored("zstd", made.compress(words.data))
     planes = np.ascontiguousarray(words.view(np.uint8).reshape(-1, words.itemsize).T)
     parameters = zstandard.ZstdCompressionParameters(**PLANES)
     made = zstandard.ZstdCompressor(compression_params=parameters).compressobj(size=planes.nbytes)
@@ -66,7 +69,7 @@ def _planes(words: Words) -> Stored:
     for place, plane in enumerate(planes):
         parts += [made.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)] if place else []
         parts.append(made.compress(plane.data))
-    return Stored("planes" if len(planes) > 1 else "zstd", b"".join([*parts, made.flush()]))
+    return Stored("planes", b"".join([*parts, made.flush()]))
 
 
 def restore(codec: Codec, content: bytes | memoryview, count: int, size: int) -> Words:
