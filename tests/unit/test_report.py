@@ -227,6 +227,7 @@ def test_traffic_is_that_of_the_partition(runs: Path, tmp_path: Path) -> None:
     text = shown(tmp_path, runs / "apart").text
     for when in ("before", "after"):
         assert f"{run[when]['bytes'][0][1]:,}" in text
+        assert f"{1e3 * run[when]['seconds']['critical_path']:.3g}" in text
     assert [stage["stage"] for stage in run["stages"]][:2] == ["before", "cut"]
 
 

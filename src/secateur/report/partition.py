@@ -82,6 +82,10 @@ class Partition:
             yield Section("What crosses", joined(pictures))
         if self._speedup("before"):
             yield Section("Speed-up by link rate", self._rates())
+        times = self._times()
+        if times:
+            head = ("For a sample, by estimate", "busiest device", "links in all", "start to end", "one device alone")
+            yield Section("Times", table("Times, ms", head, times, kind="numbers"))
         stages = self._stages()
         if stages:
             yield Section("Accuracy", table("Accuracy by stage", ("Stage", "Accuracy"), stages))
@@ -111,6 +115,18 @@ class Partition:
     def _speedup(self, when: str) -> list[tuple[float, float]]:
         pairs = ((_rate(rate), number(times)) for rate, times in object_of(self._said(when), "speedup").items())
         return sorted((rate, times) for rate, times in pairs if rate is not None and rate > 0 and times is not None)
+
+    def _times(self) -> list[list[str]]:
+        """Milliseconds."""
+        rows: list[list[str]] = []
+        for when in ("before", "after"):
+            found = object_of(self._said(when), "seconds")
+            busiest = max(_numbers(found.get("compute")), default=None)
+            links = [seconds for row in _rows(found.get("transfer")) for seconds in _numbers(row)]
+            ends = [number(found.get(key)) for key in ("critical_path", "one_device")]
+            if found:
+                rows.append([f"{when} pruning", *map(_milliseconds, (busiest, sum(links), *ends))])
+        return rows
 
     def _stages(self) -> list[tuple[str, str]]:
         stages = () if self.model is None else self.model.record.stages
@@ -190,6 +206,18 @@ class Partition:
 
 def _total(traffic: Matrix) -> float:
     return sum(sum(row) for row in traffic)
+
+
+def _rows(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _numbers(value: Any) -> list[float]:
+    return [found for one in _rows(value) if (found := number(one)) is not None]
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return NOTHING if seconds is None else f"{1e3 * seconds:.3g}"
 
 
 def _rate(text: str) -> float | None:
