@@ -323,6 +323,26 @@ def test_a_second_round_saves_more_and_keeps_zeros() -> None:
     assert all(not second.model.get_parameter(name)[~mask].any() for name, mask in first.masks.items())
 
 
+class Attending(nn.Module):
+    """Layers that read the same tokens."""
+
+    def __init__(self, readers: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+        self.readers = nn.ModuleList(nn.Linear(8, 4) for _ in range(readers))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(tokens))
+        return sum(torch.tanh(reader(x)) for reader in self.readers)
+
+
+def test_tokens_that_many_layers_read_cross_once() -> None:
+    x = torch.randn(2, 5, 6)
+    models = [Attending(readers).eval() for readers in (1, 3)]
+    one, three = (partition(model, x, 2).traffic(model).total for model in models)
+    assert one == three > 0
+
+
 def test_a_link_that_is_unlike_is_like_all_others_in_what_it_does_not_say() -> None:
     links = {"mbit_per_s": 10, "most_bytes": 1000}
     made = Topology.model_validate({"devices": 3, "links": links, "unlike": [{"devices": [0, 1], "latency_ms": 5}]})

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 
 from secateur.partition.fixed import demand_fixed
 from secateur.partition.owners import Owners, without_conflicts
+from secateur.partition.repeats import without_repeats
 from secateur.spec import PlanError
 from secateur.spec.expr import Expr, axes_of
 from secateur.structure import Traced
@@ -158,8 +159,9 @@ def _dims(traced: Traced) -> dict[int, tuple[Expr, ...]]:
 
 class _Arranging:
     def __init__(self, traced: Traced, owners: Owners) -> None:
-        self.program, self.reductions = traced.program, traced.tracker.reductions
-        self.dims, self.folded = _dims(traced), folded_tensors(traced.program)
+        self.program, self.idle = without_repeats(traced.program)
+        self.reductions = traced.tracker.reductions
+        self.dims, self.folded = _dims(traced), folded_tensors(self.program)
         self.owners = owners
         self.owners = replace(owners, axes={**owners.axes, **self._at_home(traced)})
         self.places: dict[int, Place] = {}
@@ -169,7 +171,7 @@ class _Arranging:
         steps = [
             self._step(number, op)
             for number, op in enumerate(self.program.ops)
-            if not self.folded.issuperset(op.outputs)
+            if number not in self.idle and not self.folded.issuperset(op.outputs)
         ]
         return Arrangement(self.program, self.owners, tuple(steps), self.places, self.dims, last_reads(self.program))
 
