@@ -115,7 +115,7 @@ def _run(order: Order) -> None:
 def _meet(order: Order, devices: int) -> None:
     """Until all are there."""
     patience = timedelta(seconds=order.meeting)
-    store = dist.FileStore(str(Path(order.work) / MEETING), devices)
+    store = dist.FileStore(str(Path(order.work) / MEETING), devices)  # pyright: ignore[reportPrivateImportUsage]
     store.set_timeout(patience)
     try:
         dist.init_process_group("gloo", store=store, rank=order.device, world_size=devices, timeout=patience)
