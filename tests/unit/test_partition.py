@@ -323,6 +323,13 @@ def test_a_second_round_saves_more_and_keeps_zeros() -> None:
     assert all(not second.model.get_parameter(name)[~mask].any() for name, mask in first.masks.items())
 
 
+def test_bytes_without_a_link_are_told(tmp_path: Path) -> None:
+    links = tmp_path / "links.yaml"
+    links.write_text("devices: 2\nunlike: [{devices: [0, 1], missing: true}]")
+    found = secateur("partition", "lenet5", "--topology", str(links))
+    assert found.code == 0 and "have no link to cross" in found.out
+
+
 class Attending(nn.Module):
     """Layers that read the same tokens."""
 

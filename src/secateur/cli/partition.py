@@ -83,6 +83,9 @@ def run(options: Options) -> Outcome:
         model, pruned = _pruned(split, opened, budget, options, target, images)
         record |= pruned | {"after": _described(split, model)}
         lines += [_stages(pruned["stages"]), _matrix(split, model, "after")]
+    stranded = int((split.traffic(model).bytes // split.arrangement.samples)[split.topology.missing].sum())
+    if stranded:
+        lines.append(f"{stranded:,} of these bytes have no link to cross; --budget prunes what would need one")
     found = record.get("after") or record
     lines += [_seconds(found["seconds"]), _rates(found["speedup"])]
     out = options.out
