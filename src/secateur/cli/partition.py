@@ -214,10 +214,12 @@ def _save(
 ) -> None:
     """The parts, and the network as a whole beside them, which can be trained on."""
     from secateur.cli.saving import save
-    from secateur.partition.folder import in_one_piece
+    from secateur.partition.folder import demand_new
+    from secateur.spec.files import in_one_piece
 
     strategy = options.strategy if options.like is None else f"like {options.like}"
     stages = [{"stage": stage, "accuracy": accuracy} for stage, accuracy in record.get("stages", {}).items()]
+    demand_new(out)
     with in_one_piece(out) as folder:
         split.save(folder, model, {"model": str(record["model"]), "strategy": strategy, "budget": options.budget})
         save(

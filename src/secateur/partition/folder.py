@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -17,7 +13,7 @@ from secateur.partition.steps import Arrangement
 from secateur.partition.topology import Topology
 from secateur.partition.traffic import Needs
 from secateur.spec import StoreError
-from secateur.spec.files import sha256_of
+from secateur.spec.files import in_one_piece, sha256_of
 from secateur.store.packed import pack, unpack
 
 RECORD = "partition.json"
@@ -36,6 +32,7 @@ def save_split(
     made_by: Mapping[str, str | int | float | None],
 ) -> SplitRecord:
     """Write the folder, whole or not at all. Raises StoreError where something is there already."""
+    demand_new(Path(folder))
     with in_one_piece(Path(folder)) as temporary:
         records = tuple(_packed(shard, temporary / shard_name(device)) for device, shard in enumerate(shards))
         record = describe(arrangement, needs, topology, records, made_by)
@@ -47,23 +44,6 @@ def demand_new(folder: Path) -> None:
     """Raise StoreError where something is there already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"{folder} is not empty; name a folder that is not there yet")
-
-
-@contextmanager
-def in_one_piece(folder: Path) -> Iterator[Path]:
-    """A folder to write to, which takes the place of the one that is meant at the end, if nothing goes wrong."""
-    demand_new(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _packed(shard: Mapping[str, Tensor], path: Path) -> ShardRecord:

@@ -64,10 +64,11 @@ def _densities(path: Path) -> Iterator[Density]:
             raise StoreError(f"{path}: schema_version {header['schema_version']}, expected {MASKS_VERSION}")
         for weight, sizes in header["shapes"].items():
             shape = tuple(int(size) for size in sizes)
-            (stored,) = file.get_slice(weight).get_shape()
+            mask: Any = file.get_slice(weight)
+            (stored,) = mask.get_shape()
+            if min(shape, default=1) < 1 or stored != -(-prod(shape) // 8) or mask.get_dtype() != "U8":
+                raise ValueError(f"{weight!r} holds {stored} of {mask.get_dtype()}, which is no mask of {shape}")
             bits: Any = file.get_tensor(weight)
-            if min(shape, default=1) < 1 or stored != -(-prod(shape) // 8) or bits.dtype != np.uint8:
-                raise ValueError(f"{weight!r} holds {stored} of {bits.dtype}, which is no mask of {shape}")
             yield Density(str(weight), shape, int(BITS[bits].sum(dtype=np.int64)), _cells(bits, shape))
 
 

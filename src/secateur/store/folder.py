@@ -8,8 +8,6 @@ executed.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +20,7 @@ from secateur.hugging_face import config_of, describe, is_transformers_model, ta
 from secateur.sparse import as_tensors, masks_of, remember_masks
 from secateur.sparse.masks import masked_parameters
 from secateur.spec import ElementMasks, PlanError, RunRecord, StoreError
-from secateur.spec.files import sha256_of
+from secateur.spec.files import in_one_piece, sha256_of
 from secateur.spec.saved import MANIFEST, PLAN, RUN, Manifest, Plans
 from secateur.store.card import Facts, model_card
 from secateur.store.history import history_of, remember_history, remember_runs, runs_of
@@ -53,27 +51,9 @@ def save_folder(
     """
     target = Path(directory)
     demand_free(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with in_one_piece(target) as temporary:
         _write(temporary, model, run, dict(source or {}), dict(texts or {}))
-        temporary.chmod(0o755)
-        put_in_place(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return target
-
-
-def put_in_place(made: Path, target: Path) -> None:
-    """What was there before is moved aside first and deleted last, so that a kill at any time loses neither."""
-    if not target.exists():
-        made.replace(target)
-        return
-    old = made.with_name(f"{made.name}-old")
-    target.replace(old)
-    made.replace(target)
-    shutil.rmtree(old)
 
 
 def demand_free(target: Path) -> None:

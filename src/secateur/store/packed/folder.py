@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +11,8 @@ from itertools import groupby
 from pathlib import Path
 
 from secateur.spec import StoreError
-from secateur.spec.files import sha256_of
-from secateur.store.folder import CARD, MANIFEST, demand_free, put_in_place, read_manifest
+from secateur.spec.files import in_one_piece, sha256_of
+from secateur.store.folder import CARD, MANIFEST, demand_free, read_manifest
 from secateur.store.folder import Manifest as FolderManifest
 from secateur.store.packed.contents import Contents, Tensors, of_files, of_folder
 from secateur.store.packed.manifest import FileRecord, Manifest, headers_of
@@ -104,15 +103,8 @@ def unpack_folder(
     target = Path(out)
     demand_free(target)
     with opened(path, base=base, trust_size=trust_size) as packed:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
+        with in_one_piece(target) as temporary:
             _restore(packed, temporary)
-            temporary.chmod(0o755)
-            put_in_place(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
         return packed.manifest
 
 

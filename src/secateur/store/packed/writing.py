@@ -250,6 +250,8 @@ def _demand_same(choice: Choice, array: Array) -> None:
 
 def _are_same(found: Words, array: Array) -> bool:
     """Of few kept words it is enough that these are there and no others."""
-    if found is array.words or array.kept > FEW_KEPT * array.words.size:
-        return found is array.words or np.array_equal(found, array.words)
+    if found is array.words:
+        return True
+    if array.kept > FEW_KEPT * array.words.size:
+        return np.array_equal(found, array.words)
     return np.count_nonzero(found) == array.kept and np.array_equal(found[array.index], array.values)
