@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from secateur.allocate.allocators import ALLOCATORS, Allocator
 from secateur.allocate.fit import NEEDS_TIMES, Fit
-from secateur.allocate.knobs import Limits, make_knobs
+from secateur.allocate.knobs import Knob, Limits, make_knobs
 from secateur.allocate.merge import check_policy, chosen
 from secateur.allocate.rounding import AUTO
 from secateur.allocate.shares import shares_by_axis
@@ -54,11 +54,6 @@ def allocate(
     fit = Fit(structure, knobs, budgets, shares_by_axis(structure, shares or {}), latency)
     fit.demand_possible()
     steps = (ALLOCATORS.get(allocator) if isinstance(allocator, str) else allocator)(fit)
-    kept: dict[str, Indices] = {}
-    for knob, step in zip(knobs, steps, strict=True):
-        for axis, size in knob.sizes(int(knob.levels[step])).items():
-            if size < structure.sizes[axis]:
-                kept[axis] = chosen(scores, axis, size, merge)
     made_by = {
         "criterion": scores.criterion,
         "allocator": allocator if isinstance(allocator, str) else getattr(allocator, "__name__", "custom"),
@@ -67,8 +62,20 @@ def allocate(
         "round_to": round_to,
         "seed": scores.seed,
     }
-    plan = Plan(structure, kept, made_by)
+    plan = Plan(structure, kept_at(structure, scores, knobs, steps, merge), made_by)
     if latency is None:
         return plan
     predicted = {"predicted_ms": latency.at(plan.sizes), "predicted_before_ms": latency.at({})}
     return replace(plan, made_by={**made_by, **predicted})
+
+
+def kept_at(
+    structure: Structure, scores: Scores, knobs: Sequence[Knob], steps: Sequence[int], merge: str = "score"
+) -> dict[str, Indices]:
+    """What stays of each axis that shrinks, with every knob at its step."""
+    return {
+        axis: chosen(scores, axis, size, merge)
+        for knob, step in zip(knobs, steps, strict=True)
+        for axis, size in knob.sizes(int(knob.levels[step])).items()
+        if size < structure.sizes[axis]
+    }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from secateur.allocate import ALLOCATORS
 from secateur.allocate.fit import Cost, Fit
 from secateur.allocate.knobs import Knob, Limits, make_knobs
-from secateur.allocate.merge import chosen
+from secateur.allocate.plan import kept_at
 from secateur.allocate.rounding import multiple_of
 from secateur.cost import LatencyModel
 from secateur.spec import UNITS, Budget, BudgetError, Plan, Scores, Structure
@@ -124,7 +124,7 @@ def multiples(structure: Structure, scores: Scores, limits: Limits) -> Plan | No
     kept: dict[str, Indices] = {}
     for knob in make_knobs(structure, scores, limits):
         if len(knob.levels) > 1 and any(size % multiple for size in knob.sizes(knob.full).values()):
-            kept |= _kept(knob, len(knob.levels) - 2, scores)
+            kept |= kept_at(structure, scores, [knob], [len(knob.levels) - 2])
     return Plan(structure, kept) if kept else None
 
 
@@ -142,19 +142,11 @@ def _together(fit: Fit, allocator: str, structure: Structure, scores: Scores) ->
         fit.demand_possible()
     except BudgetError:
         return None
-    kept: dict[str, Indices] = {}
-    for knob, step in zip(fit.knobs, ALLOCATORS.get(allocator)(fit), strict=True):
-        if step < len(knob.levels) - 1:
-            kept |= _kept(knob, step, scores)
-    return Proposal.of_all(ALL_BLOCKS, Plan(structure, kept))
+    steps = ALLOCATORS.get(allocator)(fit)
+    return Proposal.of_all(ALL_BLOCKS, Plan(structure, kept_at(structure, scores, fit.knobs, steps)))
 
 
 def _proposal(knob: Knob, step: int, structure: Structure, scores: Scores) -> Proposal:
     (axis, multiple), *_ = knob.axes
-    return Proposal(
-        axis, multiple * knob.full, multiple * int(knob.levels[step]), Plan(structure, _kept(knob, step, scores))
-    )
-
-
-def _kept(knob: Knob, step: int, scores: Scores) -> dict[str, Indices]:
-    return {axis: chosen(scores, axis, size, "score") for axis, size in knob.sizes(int(knob.levels[step])).items()}
+    plan = Plan(structure, kept_at(structure, scores, [knob], [step]))
+    return Proposal(axis, multiple * knob.full, multiple * int(knob.levels[step]), plan)
