@@ -330,6 +330,32 @@ def test_bytes_without_a_link_are_told(tmp_path: Path) -> None:
     assert found.code == 0 and "have no link to cross" in found.out
 
 
+class Blurred(nn.Module):
+    """Its second convolution has weights that are no parameter."""
+
+    kernel: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1)
+        self.register_buffer("kernel", torch.randn(8, 8, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.nn.functional.conv2d(torch.relu(self.first(x)), self.kernel)).mean((2, 3))
+
+
+def test_what_reads_with_weights_that_are_no_parameters_crosses_whatever_is_pruned() -> None:
+    torch.manual_seed(0)
+    model, x = Blurred().eval(), torch.randn(4, 3, 8, 8)
+    split = partition(model, x, 2, strategy="auto", data=[x])
+    assert {site.weight for site in split.crossings.sites} == {"first.weight", "last.weight"}
+    fixed = split.crossings.fixed.sum()
+    assert fixed > 0
+    found = prune_crossings(model, split, int(fixed), [x])
+    assert found.bytes_after == fixed
+    assert CrossingTarget(model, split, float(fixed)).weights.keys() == {"first.weight", "last.weight"}
+
+
 class Attending(nn.Module):
     """Layers that read the same tokens."""
 

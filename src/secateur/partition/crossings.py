@@ -6,7 +6,7 @@ sent exactly when all of its weights are zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -28,7 +28,7 @@ class Site:
 
     step: Step
     weight: str
-    """Name of the parameter."""
+    """Name of the parameter, or of the buffer in its place."""
     transposed: bool
     """Whether rows and columns of the parameter are those of the product the other way round."""
 
@@ -153,10 +153,10 @@ class Crossings:
             )
 
 
-def find_crossings(arrangement: Arrangement) -> Crossings:
+def find_crossings(arrangement: Arrangement, parameters: Collection[str]) -> Crossings:
     """All entries that could cross, and what crosses in any case: tensors that are read by more than products with a
-    weight of their own, and outputs."""
-    sites = tuple(_sites(arrangement))
+    parameter, and outputs."""
+    sites = tuple(site for site in find_sites(arrangement) if site.weight in parameters)
     devices = arrangement.owners.devices
     free = _free_tensors(arrangement, {site.step.number for site in sites})
     found: dict[tuple[int, int, int], None] = {}
@@ -211,7 +211,8 @@ def _free_tensors(arrangement: Arrangement, sites: set[int]) -> set[tuple[int, i
     return {pair for pair in _reading(arrangement) if pair not in bound}
 
 
-def _sites(arrangement: Arrangement) -> Iterator[Site]:
+def find_sites(arrangement: Arrangement) -> Iterator[Site]:
+    """All products with a weight that may read what others own."""
     program = arrangement.program
     maker = {number: op for op in program.ops for number in op.outputs}
     for step in arrangement.steps:

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from secateur.partition import worth
 from secateur.partition.assignment import belonging_together, by_layers, contiguous
-from secateur.partition.crossings import Crossings, find_crossings
+from secateur.partition.crossings import Crossings, find_crossings, find_sites
 from secateur.partition.device import Device, cut_shards, find_sendings, fold, run_together, shard_bytes
 from secateur.partition.document import SplitRecord
 from secateur.partition.folder import save_split
@@ -49,7 +49,8 @@ class Split:
     @cached_property
     def crossings(self) -> Crossings:
         """What may cross."""
-        return find_crossings(self.arrangement)
+        tensors = self.structure.tensors
+        return find_crossings(self.arrangement, {name for name in tensors if tensors[name].kind == "parameter"})
 
     def needs(self, model: nn.Module) -> Needs:
         """What has to cross with these weights."""
@@ -165,7 +166,7 @@ def _given(owners: Mapping[str, Sequence[int]], known: Owners) -> dict[str, np.n
 
 def _matched(model: nn.Module, traced: Traced, start: Owners, data: Callable[[], Iterable[Batch]], seed: int) -> Owners:
     arrangement = arrange(traced, start)
-    sites = find_crossings(arrangement).sites
+    sites = list(find_sites(arrangement))
     known = worth.measure(model, {site.weight for site in sites}, data, seed)
     return belonging_together(start, worth.affinities(arrangement, sites, known), seed)
 
