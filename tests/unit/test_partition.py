@@ -72,9 +72,10 @@ def test_parts_make_what_the_whole_makes(tmp_path: Path, name: str, strategy: An
         assert {device for step in split.arrangement.steps for device in step.runners} == set(range(devices))
     split.save(tmp_path / "split", model)
     record = read_record(tmp_path / "split")
-    found = [Device(record.arrangement(), read_shard(tmp_path / "split", record, n), n) for n in range(devices)]
+    arrangement, needs = record.arrangement(), record.find_needs()
+    found = [Device(arrangement, needs, read_shard(tmp_path / "split", record, n), n) for n in range(devices)]
     with torch.no_grad():
-        (again,) = run_together(found, find_sendings(record.arrangement(), record.find_needs()), [x])
+        (again,) = run_together(found, find_sendings(arrangement, needs), [x])
     assert torch.equal(again, made)
 
 
@@ -152,6 +153,28 @@ def test_what_devices_hold_is_told_beforehand_and_kept_to(tmp_path: Path) -> Non
     kept = np.isin(np.arange(len(crossings)), np.flatnonzero(crossings.receiver != 1))
     apply_masks_(model, crossings.masks(kept, dict(model.named_parameters())))
     assert shard_bytes(split.arrangement, split.needs(model))[1] <= crossings.held[1]
+
+
+class Repeating(nn.Module):
+    """One layer three times over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(3):
+            x = torch.relu(self.layer(x))
+        return x
+
+
+@pytest.mark.parametrize("strategy", ["filters", "layers"])
+def test_weights_of_many_steps_are_held_once(tmp_path: Path, strategy: Any) -> None:
+    model, x = Repeating(), torch.randn(2, 12)
+    split = partition(model, x, 2, strategy=strategy)
+    record = split.save(tmp_path / "split", model)
+    stored = sum(int(np.prod(shape)) for shard in record.shards for shape in shard.shapes.values())
+    assert stored == 12 * 12 + 12 == shard_bytes(split.arrangement, split.needs(model)).sum() // 4
 
 
 def test_what_cannot_be_met_is_refused() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from secateur.partition.steps import Arrangement, Step, call, folded_tensors
+from secateur.partition.steps import Arrangement, Step, call
 from secateur.partition.traffic import Needs, own_rows
 from secateur.structure.program import Program, Ref, out_of_place
 
 END = -1
 """In place of a step: when all have run."""
 Shard = Mapping[str, Tensor]
-"""What a device holds of the weights: by step and tensor, `12.34`."""
+"""What a device holds of the weights, by name: the first step that reads a part and its tensor, `12.34`."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +57,42 @@ def _sendings(arrangement: Arrangement, tensor: int, needed: np.ndarray) -> list
     ]
 
 
+@dataclass(frozen=True)
+class Held:
+    """Part of a tensor that depends on weights alone, which a device holds."""
+
+    tensor: int
+    positions: Mapping[int, np.ndarray]
+    """By dimension; all of those that are not spoken of."""
+    name: str
+    """In the shard."""
+
+
+def held_by(arrangement: Arrangement, needs: Needs, device: int) -> dict[tuple[int, int], Held]:
+    """By step and tensor what the device reads of the weights; the same for all steps that read the same part."""
+    found: dict[tuple[int, int], Held] = {}
+    known: dict[Any, Held] = {}
+    for step in arrangement.steps:
+        if device in step.runners:
+            for number in dict.fromkeys(arrangement.program.ops[step.number].reads):
+                if number not in step.reads:
+                    positions = _positions(arrangement, step, needs, number, device)
+                    part = (number, *((dim, positions[dim].tobytes()) for dim in sorted(positions)))
+                    held = Held(number, positions, f"{step.number}.{number}")
+                    found[step.number, number] = known.setdefault(part, held)
+    return found
+
+
 def cut_shards(arrangement: Arrangement, needs: Needs, folded: Mapping[int, Tensor]) -> list[dict[str, Tensor]]:
     """Each device's part of the tensors that depend on weights alone, given whole by number."""
-    shards: list[dict[str, Tensor]] = [{} for _ in range(arrangement.owners.devices)]
-    for step, number, device in _held(arrangement, folded):
-        part = _part(arrangement, step, needs, number, folded[number], device)
-        shards[device][f"{step.number}.{number}"] = part
-    return shards
+    return [
+        {held.name: _part(folded[held.tensor], held) for held in held_by(arrangement, needs, device).values()}
+        for device in range(arrangement.owners.devices)
+    ]
 
 
-def _held(arrangement: Arrangement, folded: Container[int]) -> Iterator[tuple[Step, int, int]]:
-    """(step, tensor, device) for each of these tensors that a step reads, where it runs."""
-    for step in arrangement.steps:
-        for number in dict.fromkeys(arrangement.program.ops[step.number].reads):
-            if number in folded:
-                for device in step.runners:
-                    yield step, number, device
-
-
-def _part(arrangement: Arrangement, step: Step, needs: Needs, number: int, tensor: Tensor, device: int) -> Tensor:
-    for dim, positions in _positions(arrangement, step, needs, number, device).items():
+def _part(tensor: Tensor, held: Held) -> Tensor:
+    for dim, positions in held.positions.items():
         tensor = tensor.index_select(dim, torch.from_numpy(positions))
     return tensor.contiguous().clone()
 
@@ -101,11 +117,12 @@ def shard_bytes(arrangement: Arrangement, needs: Needs) -> np.ndarray:
     """`(devices,)`: what each device holds of the weights when this crosses."""
     program = arrangement.program
     made = np.zeros(arrangement.owners.devices, dtype=np.int64)
-    for step, number, device in _held(arrangement, folded_tensors(program)):
-        shape = list(program.shapes[number])
-        for dim, positions in _positions(arrangement, step, needs, number, device).items():
-            shape[dim] = len(positions)
-        made[device] += prod(shape) * program.dtypes[number].itemsize
+    for device in range(len(made)):
+        for held in {held.name: held for held in held_by(arrangement, needs, device).values()}.values():
+            shape = list(program.shapes[held.tensor])
+            for dim, positions in held.positions.items():
+                shape[dim] = len(positions)
+            made[device] += prod(shape) * program.dtypes[held.tensor].itemsize
     return made
 
 
@@ -132,8 +149,9 @@ class Device:
     """What one device knows and does. Its caller goes through the steps, carries what crosses before each, and runs
     it."""
 
-    def __init__(self, arrangement: Arrangement, shard: Shard, device: int) -> None:
+    def __init__(self, arrangement: Arrangement, needs: Needs, shard: Shard, device: int) -> None:
         self.arrangement, self.shard, self.device = arrangement, shard, device
+        self._held = {place: held.name for place, held in held_by(arrangement, needs, device).items()}
         self._made: dict[int, Tensor] = {}
         self._given: dict[int, list[tuple[np.ndarray, Tensor]]] = {}
 
@@ -188,7 +206,7 @@ class Device:
     def _read(self, step: Step, number: int) -> Tensor:
         part = step.reads.get(number)
         if part is None:
-            return self.shard[f"{step.number}.{number}"]
+            return self.shard[self._held[step.number, number]]
         if part != "own":
             return self._at_hand(number)
         own = self._made[number] if number in self._made else self._zeros(number, 0)

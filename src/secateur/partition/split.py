@@ -65,7 +65,7 @@ class Split:
         folded = self._folded(model)
         needs = find_needs(self.arrangement, folded)
         shards = cut_shards(self.arrangement, needs, folded)
-        devices = [Device(self.arrangement, shard, number) for number, shard in enumerate(shards)]
+        devices = [Device(self.arrangement, needs, shard, number) for number, shard in enumerate(shards)]
         leaves = [leaf for leaf in tree_leaves(normalise_inputs(inputs)) if isinstance(leaf, Tensor)]
         with torch.no_grad():
             return run_together(devices, find_sendings(self.arrangement, needs), leaves)

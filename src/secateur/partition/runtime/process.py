@@ -84,7 +84,7 @@ def _watch(parent: int) -> None:
 def _run(order: Order) -> None:
     record = read_record(order.folder)
     arrangement, needs = record.arrangement(), record.find_needs()
-    device = Device(arrangement, read_shard(order.folder, record, order.device), order.device)
+    device = Device(arrangement, needs, read_shard(order.folder, record, order.device), order.device)
     sendings = find_sendings(arrangement, needs)
     alive = Path(order.work) / alive_name(order.device)
     tags = {id(sending): tag for tag, sending in enumerate(s for found in sendings.values() for s in found)}
