@@ -25,7 +25,7 @@ from secateur.train.methods import METHODS, Ended, Made, Run, SparsitySchedule, 
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "examples" / "recipes"
-NAMES = [name for name, _ in METHODS.describe()]
+NAMES = [name for name, _ in METHODS.describe() if "crossings" not in name]
 GOING = {"movement": "sparsity=0.75", "soft-filters": "macs=0.5", "l0": "macs=0.5", "layer-drop": "share=0.5"}
 """What goes, where a method decides and `macs=0.5` is not the first thing to say."""
 REGULARISERS = ("slimming", "group-lasso", "targeted-dropout", "unit-dropout", "drop-connect")
@@ -56,7 +56,7 @@ def trained(text: str) -> tuple[nn.Module, Made, Ended]:
     """A small network after eight steps with a method, the method, and what the run ends with."""
     model, data = network(), open_data("digits", "train").subset(128)
     config = TrainConfig(epochs=4, batch_size=64, learning_rate=0.02)
-    made = read_method(text).make(Run(model, sc.trace(model, INPUTS), config, steps_per_epoch=2))
+    made = read_method(text).make(Run(model, INPUTS, sc.trace(model, INPUTS), config, steps_per_epoch=2))
     fit(model, data, config=config, methods=[made.method])
     return model, made, end(model, INPUTS, [made])
 

@@ -253,6 +253,30 @@ def test_admm_and_lasso_drive_crossings_to_zero() -> None:
     assert split.traffic(model).total / 2 == split.crossings.total(wanted > 0)
 
 
+@pytest.mark.parametrize("method", ["admm-crossings:split={},budget=0.3", "lasso-crossings:split={},strength=0.02"])
+def test_training_by_name_needs_less_between_devices(tmp_path: Path, method: str) -> None:
+    data = ("--data", "digits", "--limit", "256")
+    assert secateur("train", "lenet5", *data, "--epochs", "1", "--out", tmp_path / "net").code == 0
+    assert secateur("partition", tmp_path / "net", *data, "--devices", "2", "--out", tmp_path / "apart").code == 0
+    given = ("finetune", tmp_path / "net", *data, "--epochs", "2", "--out", tmp_path / "less", "--method")
+    tuned = secateur(*given, method.format(tmp_path / "apart"))
+    assert tuned.code == 0, tuned.err
+    assert f"next: secateur partition {tmp_path / 'less'} --like {tmp_path / 'apart'}" in tuned.out
+    again = ("finetune", tmp_path / "less", *data, "--epochs", "1", "--out", tmp_path / "tuned")
+    assert secateur(*again).code == 0
+    crossing = [
+        np.sum(secateur("partition", tmp_path / name, "--like", tmp_path / "apart", "--json").record["bytes"])
+        for name in ("net", "less", "tuned")
+    ]
+    assert crossing[1] <= (0.3 if "budget" in method else 0.9) * crossing[0]
+    assert crossing[2] == crossing[1] > 0
+
+
+def test_training_by_name_asks_between_which_devices() -> None:
+    refused = secateur("train", "lenet5", "--data", "digits", "--out", "nowhere", "--method", "admm-crossings")
+    assert "between which devices? Give split=DIR" in refused.err
+
+
 def test_a_saved_partition_is_read_back_and_proved(tmp_path: Path) -> None:
     model, x = built("resnet20")
     split = partition(model, x, 3)

@@ -48,6 +48,7 @@ def _of_both(for_channels: Lines, for_weights: Lines) -> Lines:
 
 
 def _methods() -> Lines:
+    import secateur.partition  # noqa: F401  (adds to METHODS)
     from secateur.train.methods import METHODS
 
     return METHODS.describe()

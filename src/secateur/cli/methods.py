@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import secateur.partition  # noqa: F401  (adds to METHODS)
 from secateur.cli.opening import Opened
 from secateur.cli.options import TrainingOptions
 from secateur.data import ImageSet
@@ -23,7 +24,9 @@ def made_for(
     before any training."""
     if not makers:
         return []
-    run = Run(opened.model, trace(opened.model, opened.inputs), config, Batches(images, config).per_epoch)
+    run = Run(
+        opened.model, opened.inputs, trace(opened.model, opened.inputs), config, Batches(images, config).per_epoch
+    )
     methods = [_made(maker, run, text) for maker, text in zip(makers, texts, strict=True)]
     demand_one_end(methods, config)
     return methods
@@ -68,6 +71,6 @@ def told(methods: Sequence[Made], ended: Ended, options: TrainingOptions) -> lis
     if proof is not None:
         lines.insert(0, proof.said())
     elif methods:
-        cut = f"secateur prune {options.out} --data {options.data} {methods[0].then} --out DIR"
-        lines.append(f"nothing was cut yet; this does it: {cut}")
+        then = methods[0].then.replace("{out}", str(options.out)).replace("{data}", str(options.data))
+        lines.append(f"nothing was cut yet; this does it: {then}" if not methods[0].decides else f"next: {then}")
     return lines

@@ -9,9 +9,11 @@ from typing import Any
 from torch import nn
 
 from secateur.hugging_face import config_of, describe, is_transformers_model
-from secateur.sparse import WeightConfig, prune_weights
-from secateur.spec import BudgetError, Plan, Verification
+from secateur.sparse import WeightConfig, apply_masks_, as_tensors, masks_of, prune_weights, remember_masks
+from secateur.sparse.masks import Masks
+from secateur.spec import BudgetError, ElementMasks, Plan, Verification
 from secateur.store import inherit, remember_cut
+from secateur.structure import clone
 from secateur.structure.capture import Inputs, normalise_inputs
 from secateur.surgery import shrink, verify
 from secateur.train.config import TrainConfig
@@ -50,6 +52,8 @@ def end(model: nn.Module, example_inputs: Any, made: Sequence[Made]) -> Ended:
             return _cut(model, inputs, one.plan())
         if one.zeros is not None:
             return _zeroed(model, inputs, one.zeros)
+        if one.masks is not None:
+            return _masked(model, one.masks())
     return Ended(model)
 
 
@@ -68,3 +72,15 @@ def _zeroed(model: nn.Module, inputs: Inputs, target: Weights) -> Ended:
     made = prune_weights(model, inputs, sparsity=target.share if target.rises else None, config=config)
     inherit(made.model, model)
     return Ended(made.model, made.verification)
+
+
+def _masked(model: nn.Module, masks: Masks) -> Ended:
+    """These zeros, and those that the model had."""
+    small, both = clone(model), dict(as_tensors(masks_of(model)))
+    inherit(small, model)
+    for name, mask in masks.items():
+        if not bool(mask.all()):
+            both[name] = mask.cpu() & both[name] if name in both else mask.cpu()
+    apply_masks_(small, both)
+    remember_masks(small, ElementMasks("crossings", {name: mask.numpy() for name, mask in both.items()}))
+    return Ended(small)

@@ -108,9 +108,15 @@ def _ending_with(method: SparsitySchedule | ADMM | GrowingPenalty, target: Weigh
     return Made(method, plan=target.plan) if isinstance(target, Channels) else Made(method, zeros=target)
 
 
-def _demand_sgd(name: str, run: Run) -> None:
+def demand_sgd(name: str, run: Run) -> None:
+    """Raise BudgetError for an optimizer that rescales gradients."""
     if run.config.optimizer != "sgd":
         raise BudgetError(f"{name} acts through gradients, which {run.config.optimizer} rescales; take optimizer sgd")
+
+
+def updates(run: Run) -> int:
+    """Steps between two updates of ADMM, where nothing is said."""
+    return max(1, run.steps // UPDATES)
 
 
 def _demand_times(start: float, end: float) -> None:
@@ -246,9 +252,9 @@ class ByADMM(OfEither):
     whole = True
 
     def make(self, run: Run) -> Made:
-        _demand_sgd("admm", run)
+        demand_sgd("admm", run)
         target = self.target(run)
-        every = max(1, run.steps // UPDATES) if self.every is None else self.every
+        every = updates(run) if self.every is None else self.every
         method = ADMM(target, rho=self.rho, growth=self.growth, ceiling=self.ceiling, every=every)
         return _ending_with(method, target)
 
@@ -268,7 +274,7 @@ class Growing(OfEither):
 
     def make(self, run: Run) -> Made:
         _demand_times(self.start, self.end)
-        _demand_sgd("growing", run)
+        demand_sgd("growing", run)
         target, start = self.target(run), run.step_at(self.start)
         rises = max(1, (run.step_at(self.end) - start) // max(1, self.every))
         method = GrowingPenalty(
@@ -285,6 +291,11 @@ class Growing(OfEither):
 # Regularisers: what is cut is said later.
 
 
+def pruned(options: str) -> str:
+    """The command that takes what training prepared."""
+    return f"secateur prune {{out}} --data {{data}} {options} --out DIR"
+
+
 @METHODS.register("slimming", "network slimming: L1 on the BatchNorm scales of channels")
 @dataclass(frozen=True, kw_only=True)
 class BySlimming:
@@ -292,7 +303,7 @@ class BySlimming:
 
     def make(self, run: Run) -> Made:
         method = Slimming(run.model, run.structure, strength=self.strength)
-        return Made(method, then="--criterion bn-scale --allocator global --budget macs=0.5")
+        return Made(method, then=pruned("--criterion bn-scale --allocator global --budget macs=0.5"))
 
 
 @METHODS.register("group-lasso", "shrinks all that leaves together by its norm, to exact zeros")
@@ -302,7 +313,7 @@ class ByGroupLasso:
 
     def make(self, run: Run) -> Made:
         method = GroupLasso(run.model, run.structure, strength=self.strength)
-        return Made(method, then="--criterion l2 --allocator global --budget macs=0.5")
+        return Made(method, then=pruned("--criterion l2 --allocator global --budget macs=0.5"))
 
 
 @METHODS.register("targeted-dropout", "drops the lowest weights of each output at random")
@@ -314,7 +325,9 @@ class TargetedDropout:
 
     def make(self, run: Run) -> Made:
         method = WeightDropout(run.model, share=self.share, rate=self.rate, ramp=run.step_at(self.ramp))
-        return Made(method, then=f"--granularity element --criterion magnitude --budget sparsity={self.share:g}")
+        return Made(
+            method, then=pruned(f"--granularity element --criterion magnitude --budget sparsity={self.share:g}")
+        )
 
 
 @METHODS.register("unit-dropout", "targeted dropout of whole units: those with the lowest norms, at random")
@@ -327,7 +340,7 @@ class TargetedUnits:
     def make(self, run: Run) -> Made:
         odds = lowest(self.share, self.rate)
         method = UnitDropout(run.model, run.structure, odds=odds, ramp=run.step_at(self.ramp))
-        return Made(method, then="--criterion l2 --budget macs=0.5")
+        return Made(method, then=pruned("--criterion l2 --budget macs=0.5"))
 
 
 @METHODS.register("drop-connect", "structured DropConnect: units drop at random, the more often the smaller")
@@ -338,7 +351,7 @@ class StructuredDropConnect:
 
     def make(self, run: Run) -> Made:
         method = UnitDropout(run.model, run.structure, odds=by_rank(self.rate), ramp=run.step_at(self.ramp))
-        return Made(method, then="--criterion l2 --budget macs=0.5")
+        return Made(method, then=pruned("--criterion l2 --budget macs=0.5"))
 
 
 @METHODS.register("layer-drop", "leaves residual blocks out at random; share=0.5 cuts every second one at the end")
@@ -350,7 +363,7 @@ class Blocks:
     def make(self, run: Run) -> Made:
         method = LayerDrop(run.model, run.structure, rate=self.rate)
         if self.share is None:
-            return Made(method, then="--granularity blocks --budget macs=0.5")
+            return Made(method, then=pruned("--granularity blocks --budget macs=0.5"))
         plan = method.every_other(self.share)
         return Made(method, plan=lambda: plan)
 
@@ -376,7 +389,7 @@ class Gates(OfChannels):
             open_at_first=self.open_at_first,
         )
         if not kept:
-            return Made(gates, then="--criterion l2 --allocator global --budget macs=0.5")
+            return Made(gates, then=pruned("--criterion l2 --allocator global --budget macs=0.5"))
 
         def plan() -> Plan:
             with torch.no_grad():

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
+from secateur.sparse.masks import Masks
 from secateur.spec import Plan, RegistryError, Structure
 from secateur.spec.errors import nearest
 from secateur.spec.registry import Registry
@@ -22,6 +23,8 @@ class Run:
     """The training that a method is made for."""
 
     model: nn.Module
+    inputs: Any
+    """An example."""
     structure: Structure
     config: TrainConfig
     steps_per_epoch: int
@@ -46,13 +49,15 @@ class Made:
     """Whose choice of single weights stays zero for good."""
     plan: Callable[[], Plan] | None = None
     """Says, when training is over, what leaves for good."""
+    masks: Callable[[], Masks] | None = None
+    """Says, when training is over, which weights stay zero for good, False at zeros."""
     then: str = ""
-    """Of a method that removes nothing itself: the options of `secateur prune` that take what it prepared."""
+    """The command that goes on from here, with `{out}` for the folder and `{data}` for the data of this run."""
 
     @property
     def decides(self) -> bool:
         """Whether something goes at the end."""
-        return self.zeros is not None or self.plan is not None
+        return self.zeros is not None or self.plan is not None or self.masks is not None
 
 
 class Maker(Protocol):

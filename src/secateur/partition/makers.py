@@ -1,0 +1,70 @@
+"""Training that needs less between devices, by name: `admm-crossings:split=DIR,budget=0.2`.
+
+`DIR` is a partition of the same network: its devices, links and owners count, whatever its weights are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.utils._pytree import tree_map
+
+from secateur.partition.folder import read_record
+from secateur.partition.split import Split, partition
+from secateur.partition.training import CrossingLasso, CrossingTarget
+from secateur.sparse.masks import Masks
+from secateur.spec import BudgetError
+from secateur.structure import clone
+from secateur.train.method import Method
+from secateur.train.methods import ADMM, METHODS, Made, Run
+from secateur.train.methods.makers import demand_sgd, updates
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfCrossings:
+    """What devices read of each other's entries."""
+
+    split: str = ""
+
+    def taken_apart(self, run: Run) -> Split:
+        if not self.split:
+            raise BudgetError("between which devices? Give split=DIR, which secateur partition ... --out DIR wrote")
+        record = read_record(self.split)
+        inputs = tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf, run.inputs)
+        return partition(clone(run.model).cpu(), inputs, record.topology, owners=record.owners)
+
+    def made(self, method: Method, masks: Callable[[], Masks]) -> Made:
+        return Made(method, masks=masks, then=f"secateur partition {{out}} --like {self.split} --out DIR")
+
+
+@METHODS.register("admm-crossings", "draws weights to the nearest that send less between devices (split=DIR)")
+@dataclass(frozen=True, kw_only=True)
+class ADMMOfCrossings(OfCrossings):
+    """`budget` as for `prune_crossings`; the rest as for `admm`."""
+
+    budget: float = 0.5
+    rho: float = 0.01
+    growth: float = 1.3
+    ceiling: float = 1.0
+    every: int | None = None
+
+    def make(self, run: Run) -> Made:
+        demand_sgd("admm-crossings", run)
+        target = CrossingTarget(run.model, self.taken_apart(run), self.budget)
+        every = updates(run) if self.every is None else self.every
+        method = ADMM(target, rho=self.rho, growth=self.growth, ceiling=self.ceiling, every=every)
+        return self.made(method, lambda: target.masks({n: weight.detach() for n, weight in target.weights.items()}))
+
+
+@METHODS.register("lasso-crossings", "shrinks all that reads an entry of another device, dear ones most (split=DIR)")
+@dataclass(frozen=True, kw_only=True)
+class LassoOfCrossings(OfCrossings):
+    strength: float = 1e-5
+
+    def make(self, run: Run) -> Made:
+        split = self.taken_apart(run)
+        crossings, weights = split.crossings, dict(run.model.named_parameters())
+        method = CrossingLasso(run.model, split, strength=self.strength)
+        return self.made(method, lambda: crossings.masks(crossings.norms(weights) > 0, weights))
