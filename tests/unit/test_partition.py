@@ -210,10 +210,30 @@ def test_channels_that_belong_together_meet_on_one_device() -> None:
     inside, outside = generator.permutation(8), generator.permutation(12)
     values = (inside[:, None] < 4) == (outside[None, :] < 6)
     start = contiguous(["a", "b"], {"a": 8, "b": 12}, np.array([0.5, 0.5]), 0)
-    found = belonging_together(start, [Affinity(values.astype(float), "a", "b")])
+    found = belonging_together(start, [Affinity(values.astype(float), "a", "b")], Topology.alike(2).costs)
     assert [np.bincount(found.axes[axis]).tolist() for axis in ("a", "b")] == [[4, 4], [6, 6]]
     assert len({(int(found.axes["a"][i]), int(inside[i] < 4)) for i in range(8)}) == 2
     assert not values[found.axes["a"][:, None] != found.axes["b"][None, :]].any()
+
+
+def test_what_depends_on_each_other_is_as_near_as_links_are_fast() -> None:
+    """Pairs of channels depend on each other; devices 0 and 2 are near, 1 and 3, too; 0 and 3 have no link."""
+    found = Topology.model_validate(
+        {
+            "devices": 4,
+            "unlike": [{"devices": pair, "mbit_per_s": 1e4} for pair in ([0, 2], [1, 3])]
+            + [{"devices": [0, 3], "missing": True}],
+        }
+    ).costs
+    assert found[0, 2] < found[0, 1] == found[2, 3] < found[0, 3] and found.diagonal().sum() == 0
+    assert found.sum() == pytest.approx(12)
+    values = np.kron(np.eye(2), np.ones((2, 2)))
+    start = contiguous(["a", "b"], {"a": 4, "b": 4}, np.full(4, 0.25), 0)
+    owners = belonging_together(start, [Affinity(values, "a", "b")], found)
+    assert {frozenset(owners.axes[axis][pair].tolist()) for axis in "ab" for pair in ([0, 1], [2, 3])} == {
+        frozenset({0, 2}),
+        frozenset({1, 3}),
+    }
 
 
 def test_where_a_dimension_is() -> None:
@@ -481,7 +501,9 @@ def test_auto_brings_together_what_depends_on_each_other() -> None:
         assert np.array_equal(np.sort(own), np.sort(matched.arrangement.owners.axes[axis]))
     known = worth.measure(model, {site.weight for site in plain.crossings.sites}, lambda: batches(data))
     affinities = worth.affinities(plain.arrangement, plain.crossings.sites, known)
-    start, found = (dependence_across(split.arrangement.owners, affinities) for split in (plain, matched))
+    start, found = (
+        dependence_across(split.arrangement.owners, affinities, split.topology.costs) for split in (plain, matched)
+    )
     assert found < 0.9 * start
     torch.testing.assert_close(matched.run(model, x)[0], model(x), rtol=1e-5, atol=1e-5)
 

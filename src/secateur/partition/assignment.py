@@ -48,16 +48,19 @@ def by_layers(
     return Owners(len(shares), home, owners, sizes)
 
 
-def belonging_together(start: Owners, affinities: Sequence[Affinity], seed: int = 0) -> Owners:
+def belonging_together(start: Owners, affinities: Sequence[Affinity], links: np.ndarray, seed: int = 0) -> Owners:
     """Channels exchanged between devices, which keep their numbers of them, so that outputs depend on inputs of the
-    same device as far as that can be: axis by axis the best assignment, the others as they are, until nothing changes
-    (as RePurpose, 2023, does layer by layer); the best of some random starts."""
+    same device, or of one that is near, as far as that can be: axis by axis the best assignment, the others as they
+    are, until nothing changes (as RePurpose, 2023, does layer by layer); the best of some random starts.
+
+    links: what a byte costs from one device to another, `(sender, receiver)`.
+    """
     generator = np.random.default_rng(seed)
-    best, least = start, dependence_across(start, affinities)
+    best, least = start, dependence_across(start, affinities, links)
     for _ in range(STARTS):
         shuffled = {axis: generator.permutation(own) for axis, own in start.axes.items()}
-        found = _settled(Owners(start.devices, start.home, shuffled, start.sizes), affinities)
-        across = dependence_across(found, affinities)
+        found = _settled(Owners(start.devices, start.home, shuffled, start.sizes), affinities, links)
+        across = dependence_across(found, affinities, links)
         if across < least:
             best, least = found, across
     return best
@@ -68,11 +71,11 @@ def _counts(size: int, shares: np.ndarray) -> np.ndarray:
     return np.diff(np.rint(np.concatenate([[0.0], np.cumsum(shares)]) * size).astype(int))
 
 
-def _settled(owners: Owners, affinities: Sequence[Affinity]) -> Owners:
+def _settled(owners: Owners, affinities: Sequence[Affinity], links: np.ndarray) -> Owners:
     for _ in range(ROUNDS):
         changed = False
         for axis, own in owners.axes.items():
-            costs_KQ = _costs(axis, owners, affinities)
+            costs_KQ = _costs(axis, owners, affinities, links)
             places = np.sort(own)  # as many for each device as before
             rows, columns = linear_sum_assignment(costs_KQ[:, places])
             found = places[columns[np.argsort(rows)]]
@@ -85,29 +88,28 @@ def _settled(owners: Owners, affinities: Sequence[Affinity]) -> Owners:
     return owners
 
 
-def _costs(axis: str, owners: Owners, affinities: Sequence[Affinity]) -> np.ndarray:
-    """What would depend on other devices if an index of the axis were on this one, `(K, Q)`."""
+def _costs(axis: str, owners: Owners, affinities: Sequence[Affinity], links: np.ndarray) -> np.ndarray:
+    """What dependence on other devices would cost if an index of the axis were on this one, `(K, Q)`."""
     costs_KQ = np.zeros((owners.sizes[axis], owners.devices))
     for affinity in affinities:
         sides = (
-            (affinity.values_RC, affinity.rows, affinity.columns),
-            (affinity.values_RC.T, affinity.columns, affinity.rows),
+            (affinity.values_RC, affinity.rows, affinity.columns, links),
+            (affinity.values_RC.T, affinity.columns, affinity.rows, links.T),
         )
-        for values, here, there in sides:
+        for values, here, there, from_there in sides:
             index, other = index_along(here, axis, owners.sizes), owners.along(there)
             if other is None or not (index >= 0).any():
                 continue
-            within = np.stack([values[:, other == device].sum(1) for device in range(owners.devices)], axis=1)
-            across = values.sum(1, keepdims=True) - within
-            np.add.at(costs_KQ, index[index >= 0], across[index >= 0])
+            upon = np.stack([values[:, other == device].sum(1) for device in range(owners.devices)], axis=1)
+            np.add.at(costs_KQ, index[index >= 0], (upon @ from_there)[index >= 0])
     return costs_KQ
 
 
-def dependence_across(owners: Owners, affinities: Sequence[Affinity]) -> float:
-    """How much depends on other devices, in all."""
+def dependence_across(owners: Owners, affinities: Sequence[Affinity], links: np.ndarray) -> float:
+    """What dependence on other devices costs, in all."""
     total = 0.0
     for affinity in affinities:
         rows, columns = owners.along(affinity.rows), owners.along(affinity.columns)
         if rows is not None and columns is not None:
-            total += float(affinity.values_RC[rows[:, None] != columns[None, :]].sum())
+            total += float((affinity.values_RC * links[columns[None, :], rows[:, None]]).sum())
     return total

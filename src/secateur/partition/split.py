@@ -139,7 +139,7 @@ def partition(
         if data is None:
             raise ScoreError("strategy auto looks at what channels have to do with each other: give calibration data")
         held = list(data) if hasattr(data, "__next__") else data
-        found = _matched(model, traced, found, lambda: batches(held), seed)
+        found = _matched(model, traced, found, links, lambda: batches(held), seed)
     if owners is not None:
         found = replace(found, axes={**found.axes, **_given(owners, found)})
     split = Split(links, arrange(traced, found), traced.structure)
@@ -164,11 +164,13 @@ def _given(owners: Mapping[str, Sequence[int]], known: Owners) -> dict[str, np.n
     return made
 
 
-def _matched(model: nn.Module, traced: Traced, start: Owners, data: Callable[[], Iterable[Batch]], seed: int) -> Owners:
+def _matched(
+    model: nn.Module, traced: Traced, start: Owners, links: Topology, data: Callable[[], Iterable[Batch]], seed: int
+) -> Owners:
     arrangement = arrange(traced, start)
     sites = list(find_sites(arrangement))
     known = worth.measure(model, {site.weight for site in sites}, data, seed)
-    return belonging_together(start, worth.affinities(arrangement, sites, known), seed)
+    return belonging_together(start, worth.affinities(arrangement, sites, known), links.costs, seed)
 
 
 def _macs(traced: Traced, axes: list[str]) -> dict[str, float]:

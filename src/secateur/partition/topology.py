@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from secateur.spec import StoreError
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MISSING = 5.0
+"""What a byte counts where there is no link, in bytes over the slowest: what depends on it will have to go."""
 
 
 class Link(BaseModel):
@@ -121,6 +123,14 @@ class Topology(BaseModel):
     def missing(self) -> np.ndarray:
         """`(sender, receiver)`: whether there is no link."""
         return self._of_links(lambda link: link.missing, bool)
+
+    @property
+    def costs(self) -> np.ndarray:
+        """`(sender, receiver)`: the time of a byte, in means of all links, those that are missing among them."""
+        slowness = self._of_links(lambda link: 1 / link.mbit_per_s, float)
+        found = np.where(self.missing, 0, slowness)
+        found = np.where(self.missing, MISSING * (found.max() or 1.0), found)
+        return found / (found.sum() / max(1, found.size - self.devices) or 1.0)
 
     def _of_links(self, value: Any, kind: Any) -> np.ndarray:
         made = np.zeros((self.devices, self.devices), dtype=kind)
