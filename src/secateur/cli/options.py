@@ -164,7 +164,17 @@ class TeacherOptions(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(ModelOptions, DataOptions, OutOptions, TeacherOptions):
+class ArithmeticOptions(Common):
+    """In which numbers, and in which order in memory, a network trains."""
+
+    precision: Annotated[str, Option(help="Of forward and backward in training: fp32, bf16 or fp16.")] = "fp32"
+    channels_last: Annotated[
+        bool, Option("--channels-last", help="Convolve with channels innermost in memory: faster on most devices.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(ModelOptions, DataOptions, OutOptions, TeacherOptions, ArithmeticOptions):
     """How to train."""
 
     epochs: Annotated[int, Option(help="Rounds through the training images.")] = 10
@@ -186,10 +196,6 @@ class TrainingOptions(ModelOptions, DataOptions, OutOptions, TeacherOptions):
     ] = "none"
     mixup: Annotated[float, Option(help="Mix images in pairs by Beta(MIXUP, MIXUP); 0 for none.")] = 0.0
     ema: Annotated[float, Option(help="Decay of a moving average of the weights, which is saved; 0 for none.")] = 0.0
-    precision: Annotated[str, Option(help="Of forward and backward: fp32, bf16 or fp16.")] = "fp32"
-    channels_last: Annotated[
-        bool, Option("--channels-last", help="Convolve with channels innermost in memory: faster on most devices.")
-    ] = False
     accumulate: Annotated[int, Option(help="Parts in which each batch goes through, to save memory.")] = 1
     early_stopping: Annotated[
         int | None, Option(metavar="EPOCHS", help="Stop when so many epochs were no better; save the best.")

@@ -36,6 +36,7 @@ def run(options: Options) -> Outcome:
     from secateur.cli.partition import MODEL
     from secateur.partition import run_split
     from secateur.partition.folder import read_record
+    from secateur.partition.timing import estimate
     from secateur.partition.traffic import find_traffic
     from secateur.spec import SecateurError, StoreError
 
@@ -53,7 +54,9 @@ def run(options: Options) -> Outcome:
     with torch.no_grad():
         wanted = torch.cat([model(part) for part, _ in batches])
     apart = float((found.outputs[0] - wanted).abs().max() / wanted.abs().max())
-    predicted = find_traffic(record.arrangement(), record.find_needs()).bytes * found.batches
+    arrangement, needs = record.arrangement(), record.find_needs()
+    predicted = find_traffic(arrangement, needs).bytes * found.batches
+    estimated = estimate(arrangement, needs, record.topology).critical * found.batches
     as_predicted = bool(np.array_equal(predicted, found.bytes))
     accuracy = float((found.outputs[0].argmax(1) == labels).double().mean())
     result = {
@@ -63,6 +66,7 @@ def run(options: Options) -> Outcome:
         "bytes": found.bytes.tolist(),
         "bytes_as_predicted": as_predicted,
         "seconds": found.seconds,
+        "seconds_estimated": estimated if options.slow else None,
         "waited": found.waited,
     }
     lines = [
@@ -71,4 +75,6 @@ def run(options: Options) -> Outcome:
         f"sent {found.bytes.sum():,} bytes, {'exactly as' if as_predicted else 'NOT as'} predicted",
         f"{found.seconds:.2f} s, of which devices waited {', '.join(f'{seconds:.2f}' for seconds in found.waited)} s",
     ]
+    if options.slow:
+        lines.append(f"with such devices and links {estimated:.2f} s by estimate")
     return Outcome(result, "\n".join(lines), verified=as_predicted and apart <= 1e-4)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from secateur.cli.options import DataOptions, ModelOptions, SelectorOptions, number_or_name
+from secateur.cli.options import ArithmeticOptions, DataOptions, ModelOptions, SelectorOptions, number_or_name
 from secateur.cli.outcome import Outcome
 from secateur.cli.tables import before_and_after, table
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(ModelOptions, DataOptions, SelectorOptions):
+class Options(ModelOptions, DataOptions, SelectorOptions, ArithmeticOptions):
     """Options of `search`."""
 
     budget: Annotated[
@@ -79,10 +79,6 @@ class Options(ModelOptions, DataOptions, SelectorOptions):
     augment: Annotated[bool, Option("--augment", help="Shift images at random, and mirror them where that fits.")] = (
         False
     )
-    precision: Annotated[str, Option(help="Of forward and backward in training: fp32, bf16 or fp16.")] = "fp32"
-    channels_last: Annotated[
-        bool, Option("--channels-last", help="Convolve with channels innermost in memory: faster on most devices.")
-    ] = False
     class_weights: Annotated[str, Option(help="balanced: labels of rare classes count more; or none.")] = "none"
     from_iteration: Annotated[int | None, Option(metavar="N", help="Go back there, and on from there.")] = None
     out: Annotated[Path, Option(metavar="DIR", help="Folder of the search; the same command goes on there.")] = Path(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from math import prod
 from typing import Any
 
@@ -27,6 +28,8 @@ Shard = Mapping[str, Tensor]
 class Sending:
     """Entries of a tensor that go from one device to another."""
 
+    number: int
+    """Of all of a run, in the order in which they cross."""
     tensor: int
     sender: int
     receiver: int
@@ -37,20 +40,20 @@ class Sending:
 def find_sendings(arrangement: Arrangement, needs: Needs) -> dict[int, list[Sending]]:
     """By number of the step before which they cross: the first that needs any of the tensor."""
     found: dict[int, list[Sending]] = defaultdict(list)
-    left = dict(needs)
+    left, numbers = dict(needs), count()
     for step in arrangement.steps:
         for tensor, part in step.reads.items():
             if part != "own" and tensor in left:
-                found[step.number] += _sendings(arrangement, tensor, left.pop(tensor))
+                found[step.number] += _sendings(arrangement, tensor, left.pop(tensor), numbers)
     for tensor, needed in left.items():
-        found[END] += _sendings(arrangement, tensor, needed)
+        found[END] += _sendings(arrangement, tensor, needed, numbers)
     return dict(found)
 
 
-def _sendings(arrangement: Arrangement, tensor: int, needed: np.ndarray) -> list[Sending]:
+def _sendings(arrangement: Arrangement, tensor: int, needed: np.ndarray, numbers: Iterator[int]) -> list[Sending]:
     owners = arrangement.places[tensor].owners
     return [
-        Sending(tensor, sender, receiver, np.flatnonzero(needed[receiver] & (owners == sender)))
+        Sending(next(numbers), tensor, sender, receiver, np.flatnonzero(needed[receiver] & (owners == sender)))
         for receiver in range(len(needed))
         for sender in range(len(needed))
         if bool((needed[receiver] & (owners == sender)).any())

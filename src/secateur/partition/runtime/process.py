@@ -87,7 +87,6 @@ def _run(order: Order) -> None:
     device = Device(arrangement, needs, read_shard(order.folder, record, order.device), order.device)
     sendings = find_sendings(arrangement, needs)
     alive = Path(order.work) / alive_name(order.device)
-    tags = {id(sending): tag for tag, sending in enumerate(s for found in sendings.values() for s in found)}
     _meet(order, record.topology.devices)
     links = Links(order.device, record.topology, order.timeout, slowed=order.slowed)
     made: list[list[Tensor]] = []
@@ -96,9 +95,9 @@ def _run(order: Order) -> None:
         device.begin(_inputs(order, record.inputs, batch) if order.device == record.topology.home else [])
         for step in arrangement.steps:
             alive.touch()
-            _cross(device, links, sendings.get(step.number, []), tags)
+            _cross(device, links, sendings.get(step.number, []))
             device.run(step)
-        _cross(device, links, sendings.get(END, []), tags)
+        _cross(device, links, sendings.get(END, []))
         links.settle()
         if order.device == record.topology.home:
             made.append(device.outputs())
@@ -130,13 +129,13 @@ def _inputs(order: Order, numbers: tuple[int, ...], batch: int) -> list[Tensor]:
         return [file.get_tensor(f"{batch}.{place}") for place in range(len(numbers))]
 
 
-def _cross(device: Device, links: Links, sendings: list[Sending], tags: dict[int, int]) -> None:
+def _cross(device: Device, links: Links, sendings: list[Sending]) -> None:
     """This device's share of what crosses now."""
     for sending in sendings:
         if sending.sender == device.device:
-            links.send(device.give(sending), sending.receiver, tags[id(sending)])
+            links.send(device.give(sending), sending.receiver, sending.number)
     coming = [sending for sending in sendings if sending.receiver == device.device]
     rooms = [device.room(sending) for sending in coming]
-    links.receive([(room, sending.sender, tags[id(sending)]) for room, sending in zip(rooms, coming, strict=True)])
+    links.receive([(room, sending.sender, sending.number) for room, sending in zip(rooms, coming, strict=True)])
     for room, sending in zip(rooms, coming, strict=True):
         device.take(sending, room)

@@ -19,7 +19,8 @@ FEW_BYTES, STRUCTURED = 1 << 16, 0.9
 """So few bytes, and so much less than random positions take, are worth the slowest level."""
 OWN_VALUES = ("dense", "n:m", "block")
 """Encodings that store more than the kept words, or in another order."""
-NEARLY_ALL = 0.85
+NEARLY_ALL, NEARLY_ALL_OF_MANY = 0.97, 0.85
+"""Of so large a share of words, and of many ones, to leave out the rest saves little."""
 WORTH, WORTH_HOLES = 0.005, 0.04
 """So small a share of the bytes is not worth a slower encoding of many words; nor one that leaves out few words, which
 takes twice as long to read."""
@@ -51,7 +52,7 @@ def _promising(array: Array, *, entropy: bool, level: int) -> list[str]:
     names = list(_by_share(array, entropy=entropy))
     if len(names) > 1 and array.words.size >= MANY_WORDS:
         sizes = {name: _size_on(array.sample, name, entropy=entropy, level=level) for name in names}
-        few_holes = array.kept > NEARLY_ALL * array.words.size
+        few_holes = array.kept > NEARLY_ALL_OF_MANY * array.words.size
         worth = {name: WORTH_HOLES if name == "dense" and few_holes else WORTH for name in names}
         names = [next(name for name in names if sizes[name] <= (1 + worth[name]) * min(sizes.values()))]
     if 0 < array.kept < array.words.size:
@@ -63,7 +64,11 @@ def _by_share(array: Array, *, entropy: bool) -> Iterator[str]:
     """The fastest to read first."""
     share = array.kept / array.words.size if array.words.size else 1.0
     few, many = array.words.size <= FEW_WORDS, array.words.size >= MANY_WORDS
-    if few or share > (NEARLY_ALL if many else 0.97) or (entropy and array.words.itemsize == 1 and share > 0.4):
+    if (
+        few
+        or share > (NEARLY_ALL_OF_MANY if many else NEARLY_ALL)
+        or (entropy and array.words.itemsize == 1 and share > 0.4)
+    ):
         yield "dense"
     if share < 1:
         if few or share > 0.02:

@@ -20,7 +20,7 @@ import numpy as np
 
 from secateur.spec import StoreError
 from secateur.store.packed.bits import bits_of, bytes_for
-from secateur.store.packed.choosing import Choice, smallest
+from secateur.store.packed.choosing import NEARLY_ALL, Choice, smallest
 from secateur.store.packed.contents import Contents, Piece, Tensors, hash_of
 from secateur.store.packed.encodings import ENCODINGS, Layout
 from secateur.store.packed.envelope import HEADER, MAGIC, ends, read_manifest
@@ -36,7 +36,7 @@ SMALL_BYTES, GROUP_BYTES = 1 << 12, 1 << 16
 """Tensors of so few bytes, or with so few that are not zero, share an array."""
 SHARED_BYTES, SHARED_PIECES = 1 << 18, 1 << 12
 """What such an array holds, about."""
-NEARLY_ALL, FEW_KEPT = 0.97, 0.05
+FEW_KEPT = 0.05
 
 
 @dataclass(frozen=True)
