@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 import secateur as sc
 from secateur.allocate.knobs import Limits
@@ -304,8 +304,29 @@ def test_workers_survive_what_tasks_do() -> None:
     assert isinstance(found[2], Failure) and "died 3 times (exit code 7)" in found[2].reason
 
 
+def _summed(shared: Any, device: str, *, number: int) -> Any:
+    """What a task does in each process of a team: the second of them goes wrong."""
+    if number == 1 and distributed.get_rank() == 1:
+        raise ValueError("no")
+    if number == 2 and distributed.get_rank() == 1:
+        os._exit(7)
+    total = torch.tensor([shared["base"] + distributed.get_rank()])
+    distributed.all_reduce(total)
+    return int(total), distributed.get_world_size()
+
+
+def test_processes_of_a_team_share_a_task_and_end_together() -> None:
+    workers = open_workers("cpu:1x2")
+    workers.share("base", 10)
+    found = dict(workers.results([Task(str(number), _summed, {"number": number}) for number in range(4)]))
+    workers.close()
+    assert found[0] == found[3] == (21, 2)
+    assert found[1] == Failure("ValueError: no")
+    assert isinstance(found[2], Failure) and "died 3 times" in found[2].reason
+
+
 def test_who_works_is_said_in_a_word() -> None:
     assert isinstance(open_workers(None), InProcess)
-    for wrong in ("gpu", "cpu:0", "cpu:", "0,x", "ray:0", ""):
+    for wrong in ("gpu", "cpu:0", "cpu:", "cpu:2x0", "cpu:x2", "0,x", "ray:0", ""):
         with pytest.raises(sc.SecateurError, match="expected cpu:N"):
             open_workers(wrong)

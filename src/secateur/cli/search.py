@@ -57,8 +57,9 @@ class Options(ModelOptions, DataOptions, SelectorOptions, ArithmeticOptions):
         str | None,
         Option(
             metavar="WHO",
-            help="Who makes candidates: cpu:4 (processes), 0,0,1 (GPUs, several on one), ray, ray:2 (on each GPU); "
-            "this process when not given. The result is the same.",
+            help="Who makes candidates: cpu:4 (processes), cpu:1x2 (one worker of two processes that share batches), "
+            "0,0,1 (GPUs, several on one), ray, ray:2 (on each GPU); this process when not given. The result is the "
+            "same for any number of workers.",
         ),
     ] = None
     short_steps: Annotated[

@@ -7,15 +7,17 @@ from secateur.search.workers.ray_cluster import RayCluster
 from secateur.search.workers.tasks import InProcess, Workers
 from secateur.spec import SecateurError
 
-EXPECTED = "expected cpu:N for N processes, GPU numbers such as 0,0,1 (a process each), ray, or ray:N"
+EXPECTED = "expected cpu:N for N processes, cpu:NxM for N teams of M, GPU numbers such as 0,0,1, ray, or ray:N"
 
 
 def open_workers(asked: str | None, *, threads: int = 1, device: str = "cpu") -> Workers:
-    """Workers as asked for: `cpu:4`, `0,0,1,1,2` (several on one GPU), `ray` (a running cluster, or one started here;
-    `ray:N` with N candidates on each GPU), or None for this process, on `device`.
+    """Workers as asked for: `cpu:4`, `cpu:2x2` (two, each of two processes that share its batches), `0,0,1,1,2`
+    (several on one GPU), `ray` (a running cluster, or one started here; `ray:N` with N candidates on each GPU), or None
+    for this process, on `device`.
 
-    threads: of the CPU, of each worker. Results depend on it, in their last digits, and not on how many workers there
-    are. Raises SecateurError for anything else.
+    threads: of the CPU, of each process. Results depend on it, in their last digits, and on the processes of a worker,
+    which normalise their parts of a batch apart; not on how many workers there are. Raises SecateurError for anything
+    else.
     """
     if asked is None:
         return InProcess(device)
@@ -24,8 +26,9 @@ def open_workers(asked: str | None, *, threads: int = 1, device: str = "cpu") ->
         if count and not (count.isdecimal() and int(count)):
             raise SecateurError(f"workers {asked!r}: {EXPECTED}")
         return RayCluster(threads=threads, on_each_gpu=int(count or 1))
-    if kind == "cpu" and count.isdecimal() and int(count):
-        return Processes(["cpu"] * int(count), threads)
+    number, _, team = count.partition("x")
+    if kind == "cpu" and all(part.isdecimal() and int(part) for part in (number, team or "1")):
+        return Processes(["cpu"] * int(number), threads, int(team or 1))
     numbers = asked.split(",")
     if not all(number.strip().isdecimal() for number in numbers):
         raise SecateurError(f"workers {asked!r}: {EXPECTED}")
