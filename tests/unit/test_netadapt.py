@@ -310,14 +310,14 @@ def _summed(shared: Any, device: str, *, number: int) -> Any:
         raise ValueError("no")
     if number == 2 and distributed.get_rank() == 1:
         os._exit(7)
-    total = torch.tensor([shared["base"] + distributed.get_rank()])
+    total = shared["base"] + distributed.get_rank()
     distributed.all_reduce(total)
     return int(total), distributed.get_world_size()
 
 
 def test_processes_of_a_team_share_a_task_and_end_together() -> None:
     workers = open_workers("cpu:1x2")
-    workers.share("base", 10)
+    workers.share("base", torch.tensor(10))
     found = dict(workers.results([Task(str(number), _summed, {"number": number}) for number in range(4)]))
     workers.close()
     assert found[0] == found[3] == (21, 2)

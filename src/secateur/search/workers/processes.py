@@ -162,10 +162,9 @@ class _Worker:
         return death
 
     def _send(self, message: Any) -> None:
-        pickled = ForkingPickler.dumps(message)
         for line in self.lines:
             with suppress(OSError):  # it is dead, which the next answer tells
-                line.send_bytes(pickled)
+                line.send_bytes(ForkingPickler.dumps(message))  # memory that is shared is handed over once
 
 
 def _serve(connection: Connection, device: str, threads: int, place: _Place) -> None:
