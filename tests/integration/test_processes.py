@@ -33,7 +33,7 @@ def command(*arguments: object, processes: int = 1) -> subprocess.CompletedProce
 
 def test_torchrun_trains_as_one_process_does(tmp_path: Path) -> None:
     training = ["train", "lenet5", "--data", "digits", "--epochs", 2, "--json", "--label-smoothing", 0.1]
-    training += ["--mixup", 0.2, "--augment", "--accumulate", 2, "--log-file"]
+    training += ["--mixup", 0.2, "--augment", "--accumulate", 2, "--channels-last", "--log-file"]
     alone = command(*training, tmp_path / "1.jsonl", "--out", tmp_path / "alone")
     together = command(*training, tmp_path / "2.jsonl", "--out", tmp_path / "together", processes=2)
     assert together.returncode == 0, together.stderr

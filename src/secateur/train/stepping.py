@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -44,7 +45,11 @@ class Stepper:
         self.optimizer = _optimizer(model, config)
         self.average = MovingAverage(model, config.ema) if config.ema > 0 else None
         self.scaler = torch.amp.GradScaler(torch.device(config.device).type, enabled=config.precision == "fp16")
-        self._network = processes.joined(model, torch.device(config.device))
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        """Not before the first step: gradients are averaged as the weights lie in memory then."""
+        return processes.joined(self.model, torch.device(self.config.device))
 
     def step(self, batch: Batch, learning_rate: float) -> tuple[float, float]:
         """Mean loss and accuracy of this process's part of a batch, before the step.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -172,7 +171,7 @@ def _serve(connection: Connection, device: str, threads: int, place: _Place) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interruption is the driver's to handle
     threading.Thread(target=_follow, daemon=True).start()
     torch.set_num_threads(threads)
-    sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  (for as long as the process lives)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries write past Python, too
     if place.of > 1:
         store = distributed.FileStore(place.meeting, place.of)  # pyright: ignore[reportPrivateImportUsage]
         distributed.init_process_group("gloo", store=store, rank=place.number, world_size=place.of)
