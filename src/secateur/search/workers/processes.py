@@ -114,15 +114,14 @@ class _Worker:
         self.device = device
         self._folder = TemporaryDirectory(prefix="secateur-team-")
         context = mp.get_context("spawn")  # a fork of a process that has run torch's threads may hang
-        self.lines: list[Connection] = []
+        pairs = [context.Pipe() for _ in range(team)]
+        self.lines = [line for line, _ in pairs]
         self._processes: list[BaseProcess] = []
-        for number in range(team):
-            line, other = context.Pipe()
+        for number, (_, other) in enumerate(pairs):
             place = _Place(number, team, str(Path(self._folder.name) / "meeting"))
             process = context.Process(target=_serve, args=(other, device, threads, place), daemon=True)
             process.start()
             other.close()
-            self.lines.append(line)
             self._processes.append(process)
 
     def share(self, name: str, value: Any) -> None:
