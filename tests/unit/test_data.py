@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from secateur.data import ImageSet, list_data, open_data, open_text
+from secateur.data.decode import decoded
 from secateur.data.transform import augmented, resized
 from secateur.spec import DataError
 
@@ -242,6 +243,17 @@ def table(folder: Path, *lines: str, name: str = "data.csv") -> Path:
     """A table of these lines beside its images."""
     (folder / name).write_text("\n".join(lines) + "\n")
     return folder / name
+
+
+def test_grey_of_16_bits_is_scaled_and_of_32_refused(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    for name, values in (("short", ramp), ("long", ramp.astype(np.int32))):
+        Image.fromarray(values).save(tmp_path / f"{name}.tif")
+    for mode, channels in (("L", 1), ("RGB", 3)):
+        found = decoded(tmp_path / "short.tif", where="short.tif", mode=mode, size=None)
+        assert np.array_equal(found, np.repeat(ramp[..., None] >> 8, channels, axis=2))
+    with pytest.raises(DataError, match=r"long\.tif: grey of 32 bits"):
+        decoded(tmp_path / "long.tif", where="long.tif", mode="L", size=None)
 
 
 def test_a_table_without_a_split_is_read_as_a_folder_is(pictures: Path) -> None:

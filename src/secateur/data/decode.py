@@ -21,7 +21,7 @@ def decoded(source: Path | IO[bytes], *, where: str, mode: str | None, size: tup
     try:
         with pillow.open(source) as image:
             _check(image, mode, where)
-            pixels = image.convert(mode or _own_mode(image))
+            pixels = _in_8_bits(image).convert(mode or _own_mode(image))
             if size is not None and pixels.size != (size[1], size[0]):
                 pixels = pixels.resize((size[1], size[0]), pillow.Resampling.BILINEAR)
             array = np.array(pixels)
@@ -35,14 +35,24 @@ def decoded(source: Path | IO[bytes], *, where: str, mode: str | None, size: tup
 def _check(image: Any, mode: str | None, where: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         raise DataError(f"{where}: {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}; scale it down")
+    if image.mode in ("I", "F"):
+        raise DataError(f"{where}: grey of 32 bits, whose range is not known; save it with 8 or 16 bits")
     if mode == "L" and _own_mode(image) != "L":
         raise DataError(
             f"{where}: coloured image ({image.mode}) for a model that reads one channel; convert it to grey"
         )
 
 
+def _in_8_bits(image: Any) -> Any:
+    """Grey of 16 bits scaled, which Pillow would cut off at 255."""
+    if not image.mode.startswith("I;16"):
+        return image
+    scaled = np.asarray(image).astype(np.uint16) >> 8
+    return import_extra("PIL.Image", "data").fromarray(scaled.astype(np.uint8))
+
+
 def _own_mode(image: Any) -> str:
-    return "L" if image.mode in ("1", "L", "LA", "I", "I;16", "F") else "RGB"
+    return "L" if image.mode in ("1", "L", "LA") or image.mode.startswith("I;16") else "RGB"
 
 
 def read_utf8(file: Path) -> str:

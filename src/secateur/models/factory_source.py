@@ -6,8 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -44,9 +43,9 @@ def example_inputs(name: str, shape: Shape | None) -> Inputs:
 
 def _load(name: str) -> Callable[..., Any]:
     module_name, _, factory_name = name.partition(":")
+    _make_working_directory_importable()
     try:
-        with _working_directory_importable():
-            module = importlib.import_module(module_name)
+        module = importlib.import_module(module_name)
     except (ImportError, ValueError) as error:
         raise ModelError(
             f"cannot import {module_name!r} for the model {name!r}: {error}; expected package.module:factory with a "
@@ -62,12 +61,9 @@ def _load(name: str) -> Callable[..., Any]:
     return factory
 
 
-@contextmanager
-def _working_directory_importable() -> Iterator[None]:
-    """The working directory leads the search for modules, as under `python -m`."""
+def _make_working_directory_importable() -> None:
+    """The working directory leads the search for modules, as under `python -m`, and from now on: the user's code may
+    import more of itself later, and processes that are started with this path read networks of its classes."""
     directory = os.getcwd()
-    sys.path.insert(0, directory)
-    try:
-        yield
-    finally:
-        sys.path.remove(directory)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
