@@ -1,4 +1,5 @@
-# docker build -t secateur . && docker run -v $PWD:/work secateur search --recipe search.yaml
+# docker build -t secateur . && docker run --init --ipc=host -v $PWD:/work secateur search --recipe search.yaml
+# --ipc=host: workers share images in memory, of which Docker gives 64 MiB; with GPUs also --gpus all
 FROM python:3.11-slim
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./

@@ -79,6 +79,46 @@ def test_what_a_search_has_seen_can_be_had(undisturbed: list[dict[str, Any]], tm
     assert missing.code == 2 and "is no folder of a search" in missing.err
 
 
+NETWORK = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(64, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        import net_in_parts.relu
+
+        return self.head(net_in_parts.relu.relu(self.first(x.flatten(1))))
+"""
+
+
+def test_workers_find_the_users_own_classes(tmp_path: Path) -> None:
+    """Also where the command's folder, not the user's, leads the search for modules, as for an installed command."""
+    package = tmp_path / "net_in_parts"
+    package.mkdir()
+    (package / "__init__.py").write_text(NETWORK)
+    (package / "relu.py").write_text("def relu(x):\n    return x.clamp(min=0)\n")
+    few = ("--limit", "100", "--input-shape", "1,8,8", "--short-steps", "1", "--recover", "none", "--workers", "cpu:1")
+    asked = ["search", "net_in_parts:Net", "--data", "digits", "--budget", "macs=0.9", *few, "--out", "found"]
+    code = f"import sys; sys.argv = ['secateur', *{asked}]; from secateur.cli.app import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "smaller and more accurate" in done.stdout
+
+
+def test_a_search_destroys_nothing(tmp_path: Path) -> None:
+    made = secateur("train", "lenet5", "--data", "digits", "--limit", "100", "--epochs", "1", "--out", tmp_path / "net")
+    assert made.code == 0, made.err
+    before = {path: path.read_bytes() for path in (tmp_path / "net").rglob("*") if path.is_file()}
+    asked = ("search", tmp_path / "net", "--data", "digits", "--budget", "macs=0.6", "--out", tmp_path / "net")
+    refused = secateur(*asked)
+    assert refused.code == 2 and "holds no earlier search" in refused.err
+    assert {path: path.read_bytes() for path in (tmp_path / "net").rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

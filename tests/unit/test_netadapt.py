@@ -213,7 +213,7 @@ def test_a_search_goes_on_where_it_was_and_ends_the_same(tmp_path: Path) -> None
     for ours, theirs in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     with pytest.raises(sc.SecateurError, match=r"other options \(block_ratio 0.2 -> 0.3\)"):
-        search(cut, block_ratio=0.3)
+        search(cut, block_ratio=0.3).run()
 
 
 def test_scores_can_be_kept_for_what_is_left(tmp_path: Path) -> None:
@@ -246,7 +246,8 @@ def test_one_can_go_back_and_other_candidates_can_be_had(tmp_path: Path) -> None
     events = [json.loads(line) for line in (tmp_path / "run" / "search.jsonl").read_text().splitlines()]
     tried = [event for event in events if event["event"] == "candidate" and event["iteration"] == 2]
     loser = next(event for event in reversed(tried) if event["block"] != rows[1]["block"])
-    row = search(tmp_path / "run").materialise(2, loser["block"], tmp_path / "loser")
+    row, proof = search(tmp_path / "run").materialise(2, loser["block"], tmp_path / "loser")
+    assert proof is not None and proof.ok
     assert row["accuracy"] == loser["accuracy"] and row["loss"] == loser["loss"]
     assert sc.load(tmp_path / "loser", lenet()[0])(torch.randn(1, *SHAPE)).shape == (1, 10)
     with pytest.raises(sc.SecateurError, match="did not try 'head'; it tried"):
@@ -266,19 +267,94 @@ def test_a_poisoned_candidate_is_told_and_the_search_goes_on(tmp_path: Path, mon
     found, told = search(tmp_path / "run"), list[str]()
     found.told = told.append
     result = found.run()
-    assert any("conv1.out failed: SecateurError: its loss is not finite" in text for text in told)
+    assert any(" failed " in text and "conv1.out" in text and "its loss is not finite" in text for text in told)
     assert "conv1.out" not in [row["block"] for row in result.rows]
+
+
+def test_where_all_that_stayed_fail_those_behind_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where all fail the search says so, and tries them again when it is asked again."""
+    real, poison = candidate.evaluate, {"after": 0}
+
+    def poisoned(model: nn.Module, *rest: Any, **options: Any) -> dict[str, float]:
+        poison["after"] -= 1
+        found = real(model, *rest, **options)
+        return {**found, "loss": float("nan")} if poison["after"] < 0 else found
+
+    monkeypatch.setattr(candidate, "evaluate", poisoned)
+    with pytest.raises(sc.SecateurError, match="every candidate failed: its loss is not finite"):
+        search(tmp_path / "run", short_steps=0, winner_steps=2).run()
+    healed = {event["block"] for event in _candidates(tmp_path / "run", stage=0)}
+    poison["after"] = len(healed)  # all are healed again, and the winner's training goes wrong
+    with pytest.raises(sc.SecateurError, match="every candidate failed"):
+        search(tmp_path / "run", short_steps=0, winner_steps=2).run()
+    assert {event["block"] for event in _candidates(tmp_path / "run", stage=1)} == healed
+    poison["after"] = 10**6
+    search(tmp_path / "run", short_steps=0, winner_steps=2).run()
+    search(tmp_path / "whole", short_steps=0, winner_steps=2).run()
+    tables = [(tmp_path / name / "search.csv").read_text() for name in ("run", "whole")]
+    assert tables[0] == tables[1]
+
+
+def _candidates(path: Path, stage: int) -> list[dict[str, Any]]:
+    events = map(json.loads, (path / "search.jsonl").read_text().splitlines())
+    return [event for event in events if event["event"] == "candidate" and event["stage"] == stage]
+
+
+def test_a_search_goes_on_with_other_options_from_where_it_is_told_to(tmp_path: Path) -> None:
+    first = search(tmp_path / "run").run()
+    longer = search(tmp_path / "run", long_epochs=1, final_round_to=2)
+    with pytest.raises(sc.SecateurError, match=r"final_round_to 1 -> 2, long_epochs 0 -> 1\)"):
+        longer.run()
+    with pytest.raises(sc.SecateurError, match="no iteration 9"):
+        longer.run(from_iteration=9)
+    done = len(first.rows)
+    result = longer.run(from_iteration=done)
+    assert list(result.rows)[:done] == list(first.rows)
+    assert longer.run(from_iteration=done).rows == result.rows  # it is not sent back again
+    other = replace(longer, data=replace(longer.data, labels=longer.data.labels.flip(0)))
+    with pytest.raises(sc.SecateurError, match="a search with other data"):
+        other.run(from_iteration=0)
+
+
+def test_one_process_at_a_time_searches_in_a_folder(tmp_path: Path) -> None:
+    found = search(tmp_path / "run")
+
+    def meanwhile(_: str) -> None:
+        with pytest.raises(sc.SecateurError, match="another process runs a search in"):
+            search(tmp_path / "run").run()
+
+    found.told = meanwhile
+    found.run()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"criterion": "tailor"}, "did you mean: taylor"),
+        ({"recover": "refti"}, "refti"),
+        ({"round_to": "foo"}, "unknown rounding 'foo'"),
+        ({"final_round_to": "auto"}, "does not apply here; give a number"),
+    ],
+)
+def test_what_is_misspelt_is_told_before_anything_is_done(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(sc.SecateurError, match=message):
+        SearchConfig(**options)
 
 
 def test_events_of_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "search.jsonl"
-    Records(path, {"seed": 1}).append("chosen", iteration=1)
-    assert len(list(Records(path, {"seed": 1}).of("chosen", iteration=1))) == 1
-    with pytest.raises(sc.SecateurError, match=r"other options \(seed 1 -> 2\)"):
-        Records(path, {"seed": 2})
+    written = Records(path)
+    written.begin({"seed": 3})
+    written.begin({"seed": 1, "training": {"rate": 1}})  # nothing has happened yet
+    written.append("chosen", iteration=1)
+    assert len(list(Records(path).of("chosen", iteration=1))) == 1
+    with pytest.raises(sc.SecateurError, match=r"other options \(seed 1 -> 2, training.rate 1 -> 3\)"):
+        Records(path).begin({"seed": 2, "training": {"rate": 3}})
+    with pytest.raises(sc.SecateurError, match="a search with other data"):
+        Records(path).go_back_to(0, {"seed": 1, "data": "others"})
     path.write_text("no json\n")
     with pytest.raises(sc.SecateurError, match=r"line 1 is no event"):
-        Records(path, {"seed": 1})
+        Records(path)
 
 
 # Workers.
@@ -300,8 +376,45 @@ def test_workers_survive_what_tasks_do() -> None:
     again = dict(workers.results([Task("3", _told, {"number": 3})]))
     workers.close()
     assert found[0] == (10, "cpu") and found[3] == again[0] == (13, "cpu")
-    assert found[1] == Failure("ValueError: no")
+    assert found[1] == Failure("ValueError: no", own=False)
     assert isinstance(found[2], Failure) and "died 3 times (exit code 7)" in found[2].reason
+
+
+def test_what_cannot_be_sent_or_read_is_told() -> None:
+    class Local(nn.Linear):
+        """A class that no other process finds."""
+
+    workers = open_workers("cpu:1")
+    with pytest.raises(sc.SecateurError, match=r"the base cannot be sent to workers: .*Local"):
+        workers.share("base", Local(2, 2))
+    workers.share("base", _Unreadable())
+    ((_, found),) = workers.results([Task("0", _told, {"number": 0})])
+    workers.close()
+    assert isinstance(found, Failure) and "a worker cannot read the base (ImportError: no such place)" in found.reason
+
+
+class _Unreadable:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _no_such_place, ()
+
+
+def _no_such_place() -> None:
+    raise ImportError("no such place")
+
+
+def _on_second_place(shared: Any, device: str) -> str:
+    """What works on one worker alone: the second that has it."""
+    if not Path(shared["mark"]).exists():
+        Path(shared["mark"]).touch()
+        raise RuntimeError("this device is broken")
+    return device
+
+
+def test_what_fails_on_one_worker_is_tried_on_another(tmp_path: Path) -> None:
+    workers = open_workers("cpu:2")
+    workers.share("mark", str(tmp_path / "mark"))
+    assert dict(workers.results([Task("0", _on_second_place)])) == {0: "cpu"}
+    workers.close()
 
 
 def _summed(shared: Any, device: str, *, number: int) -> Any:
@@ -321,12 +434,12 @@ def test_processes_of_a_team_share_a_task_and_end_together() -> None:
     found = dict(workers.results([Task(str(number), _summed, {"number": number}) for number in range(4)]))
     workers.close()
     assert found[0] == found[3] == (21, 2)
-    assert found[1] == Failure("ValueError: no")
+    assert found[1] == Failure("ValueError: no", own=False)
     assert isinstance(found[2], Failure) and "died 3 times" in found[2].reason
 
 
 def test_who_works_is_said_in_a_word() -> None:
     assert isinstance(open_workers(None), InProcess)
-    for wrong in ("gpu", "cpu:0", "cpu:", "cpu:2x0", "cpu:x2", "0,x", "ray:0", ""):
+    for wrong in ("gpu", "cpu:0", "cpu:", "cpu:2x0", "cpu:x2", "0,x", "ray:0", "", "999"):
         with pytest.raises(sc.SecateurError, match="expected cpu:N"):
             open_workers(wrong)

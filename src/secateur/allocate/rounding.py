@@ -28,6 +28,8 @@ def multiple_of(round_to: int | str) -> int:
     """The multiple that a number or the name of a profile stands for; raises BudgetError for any other."""
     if isinstance(round_to, str) and not round_to.isdecimal():
         if round_to not in PROFILES:
+            if round_to == AUTO:
+                raise BudgetError("rounding to what is measured to be faster does not apply here; give a number")
             known = nearest(round_to, [AUTO, *PROFILES])
             raise BudgetError(f"unknown rounding {round_to!r}: give a number, or one of: {known}")
         return PROFILES[round_to]

@@ -29,14 +29,22 @@ def run(options: Options) -> Outcome:
     from secateur.cli import search
     from secateur.cli.recipe import FILE_NAME, resolved
     from secateur.cli.saving import demand_out
+    from secateur.search.netadapt.run_folder import JOURNAL
+    from secateur.search.workers import open_workers
     from secateur.spec import StoreError
 
     recipe = None if options.run is None else options.run / FILE_NAME
-    if recipe is None or not recipe.is_file():
+    if options.run is None or recipe is None or not (recipe.is_file() and (options.run / JOURNAL).is_file()):
         raise StoreError(f"{options.run} is no folder of a search; name the --out of secateur search")
     out = demand_out(options.out)
     asked = resolved("search", search.Options, {"recipe": recipe, "out": options.run})
     found, _ = search.opened_search(asked)
-    row = found.materialise(options.iteration, options.block, out)
+    if options.block is not None:  # it is made again as it was made then
+        found.workers = open_workers(asked.workers, threads=asked.threads or 1, device=asked.device)
+    try:
+        row, proof = found.materialise(options.iteration, options.block, out)
+    finally:
+        found.workers.close()
     said = f"{row['block']} {row['before']} -> {row['after']}, accuracy {row['accuracy']:.4f}, {row['macs']:,} MACs"
-    return Outcome({**row, "out": str(out)}, f"{said}\nsaved to {out}")
+    said += "" if proof is None else f"\n{proof.said()}"
+    return Outcome({**row, "out": str(out)}, f"{said}\nsaved to {out}", verified=proof is None or proof.ok)

@@ -90,34 +90,42 @@ class Options(ModelOptions, DataOptions, SelectorOptions, ArithmeticOptions):
 def run(options: Options) -> Outcome:
     """Search for a network within a budget: block by block, cut a little, heal and train a little, keep the best. A run
     that was killed goes on where it was."""
-    from secateur.cli.recipe import FILE_NAME, as_recipe
+    from secateur.cli.prune import as_record
+    from secateur.cli.saving import demand_other, demand_own
+    from secateur.search.netadapt.run_folder import JOURNAL
     from secateur.search.workers import open_workers
     from secateur.spec import BudgetError
     from secateur.train import evaluate
 
     if not options.budget:
         raise BudgetError("no budget given; name one, for example --budget macs=0.5 (secateur list budgets)")
+    demand_own(options.out, JOURNAL, "search")
+    demand_other(options.out, options.model)
+    search, test_set = opened_search(options)
     workers = open_workers(options.workers, threads=options.threads or 1, device=options.device)
     try:
-        search, test_set = opened_search(options)
         search.workers = workers
-        (options.out / FILE_NAME).write_text(as_recipe("search", replace(options, from_iteration=None)))
         result = search.run(from_iteration=options.from_iteration)
     finally:
         workers.close()
     before, after = (
-        {**metrics, **evaluate(model.to(options.device), test_set, device=options.device)}
+        {**metrics, **evaluate(model.to(search.device), test_set, device=search.device)}
         for metrics, model in ((result.before, search.model), (result.after, result.model))
     )
     proof = result.verification
     lines = [_history(result.rows), "", before_and_after(before, after)]
     lines += [proof.said()] if proof is not None else []
-    lines.append(f"saved to {result.folder}; {len(result.front)} networks on the front (secateur materialise)")
+    lines += [f"saved to {result.folder}", "", "no other candidate was both smaller and more accurate than these:"]
+    lines += [
+        _front(result.front),
+        f"secateur materialise {options.out} --iteration N --block NAME --out DIR saves one",
+    ]
     record = {
         "before": before,
         "after": after,
         "iterations": list(result.rows),
         "front": list(result.front),
+        "verification": None if proof is None else as_record(proof),
         "out": str(result.folder),
     }
     return Outcome(record, "\n".join(lines), verified=proof is None or proof.ok)
@@ -126,6 +134,7 @@ def run(options: Options) -> Outcome:
 def opened_search(options: Options) -> tuple[Search, ImageSet]:
     """The search that the options ask for, in its folder, and the images that judge its result."""
     from secateur.cli.opening import look_up
+    from secateur.cli.recipe import FILE_NAME, as_recipe
     from secateur.cli.session import note
     from secateur.search.netadapt import Search
     from secateur.spec import parse_budgets
@@ -134,6 +143,8 @@ def opened_search(options: Options) -> tuple[Search, ImageSet]:
     target = look_up(options)
     train_set, test_set = target.images(options, "train"), target.images(options, "test")
     opened = target.build(train_set)
+    if not target.is_trained:
+        note(f"the weights of {target.name} are random, so what goes first is, too; train it before, or give --weights")
     search = Search(
         opened.model.cpu(),
         normalise_inputs(opened.inputs),
@@ -141,11 +152,18 @@ def opened_search(options: Options) -> tuple[Search, ImageSet]:
         train_set,
         options.out,
         config=_config(options, len(train_set)),
-        device=options.device,
+        device=_device(options),
         source=opened.source,
         told=note,
+        texts={FILE_NAME: as_recipe("search", replace(options, from_iteration=None))},
     )
     return search, test_set
+
+
+def _device(options: Options) -> str:
+    """Where the result is trained, and times are measured: where candidates are made, unless a device is named."""
+    first, _, _ = (options.workers or "").partition(",")
+    return f"cuda:{first}" if first.isdecimal() and options.device == "cpu" else options.device
 
 
 def _config(options: Options, images: int) -> SearchConfig:
@@ -199,9 +217,18 @@ def _short_steps(options: Options, images: int) -> int:
 
 
 def _history(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [("N", "block", "before", "after", "accuracy", "MACs", "bytes")]
+    timed = any("latency_ms" in row for row in rows)
+    lines = [("N", "block", "before", "after", "accuracy", "MACs", "bytes", *(["ms"] if timed else []))]
     for row in rows:
         sizes = (str(row["before"]), str(row["after"]))
-        costs = (f"{row['macs']:,}", f"{row['size_bytes']:,}")
+        costs = (f"{row['macs']:,}", f"{row['size_bytes']:,}", *([f"{row['latency_ms']:.3f}"] if timed else []))
         lines.append((str(row["iteration"]), row["block"], *sizes, f"{row['accuracy']:.4f}", *costs))
+    return table(lines)
+
+
+def _front(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = [("N", "block", "accuracy", "MACs", "bytes")]
+    for row in rows:
+        costs = (f"{row['macs']:,}", f"{row['size_bytes']:,}")
+        lines.append((str(row["iteration"]), row["block"], f"{row['accuracy']:.4f}", *costs))
     return table(lines)

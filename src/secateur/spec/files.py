@@ -10,11 +10,23 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from secateur.spec.errors import StoreError
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Put the content, text as UTF-8, in place of what is there: under another name first, then renamed."""
+try:
+    import fcntl
+except ImportError:  # of Unix alone
+    fcntl = None
+
+
+def write_whole(path: Path, content: str | bytes, *, on_disk: bool = False) -> None:
+    """Put the content, text as UTF-8, in place of what is there: under another name first, then renamed. on_disk: wait
+    until it would outlast the machine."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        if on_disk:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -42,6 +54,23 @@ def _put_in_place(made: Path, target: Path) -> None:
     target.replace(old)
     made.replace(target)
     shutil.rmtree(old)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Generator[None, None, None]:
+    """Let no other process do the same meanwhile; raises StoreError, naming what is done, where one is at it. A process
+    that dies lets go. Windows has no such locks: nothing is held there."""
+    if fcntl is None:
+        yield
+        return
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"another process runs a {what} in {path.parent}; wait for it, or choose another folder"
+            ) from error
+        yield
 
 
 def sha256_of(path: Path) -> str:

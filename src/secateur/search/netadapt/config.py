@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from secateur.allocate import ALLOCATORS
-from secateur.recover import allocator_for
+from secateur.allocate.rounding import AUTO, multiple_of
+from secateur.recover import SECOND_ORDER, allocator_for, stages_of
+from secateur.score import CRITERIA
 from secateur.spec import BudgetError
 from secateur.structure.selectors import Selector
 from secateur.train import TrainConfig
@@ -70,6 +72,12 @@ class SearchConfig:
             raise BudgetError(f"judge_by={self.judge_by!r}: expected accuracy or loss")
         if self.together not in ("auto", "none"):
             ALLOCATORS.get(self.together)
+        if self.criterion != SECOND_ORDER:
+            CRITERIA.get(self.criterion)
+        stages_of(self.recover)
+        if self.round_to != AUTO:
+            multiple_of(self.round_to)
+        multiple_of(self.final_round_to)
         for name in ("block_ratio", "held_out"):
             value = getattr(self, name)
             if not 0 < value < 1:

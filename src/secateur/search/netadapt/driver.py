@@ -23,24 +23,38 @@ from secateur.allocate import needs_times
 from secateur.allocate.knobs import Limits
 from secateur.cost import LatencyModel, latency_model, network_costs
 from secateur.data import ImageSet
-from secateur.search.digest import digest_of
+from secateur.search.digest import digest_of, digest_of_images
+from secateur.search.netadapt import live_table
 from secateur.search.netadapt.candidate import BASE, MATERIAL, PLANS, TEACHER, Material, scored, taught_by
 from secateur.search.netadapt.config import SearchConfig
 from secateur.search.netadapt.kept_scores import left_of
-from secateur.search.netadapt.proposals import Goal, Proposal, costs_now, exceeded, goals_of, multiples, proposals
+from secateur.search.netadapt.proposals import (
+    Goal,
+    Proposal,
+    costs_now,
+    demand_units,
+    exceeded,
+    goals_of,
+    multiples,
+    proposals,
+)
 from secateur.search.netadapt.race import Race
-from secateur.search.netadapt.run_folder import COSTS, Event, RunFolder, costs_of
+from secateur.search.netadapt.run_folder import Event, RunFolder
 from secateur.search.workers import Failure, InProcess, Task, Workers
 from secateur.spec import Budget, RunRecord, Scores, SecateurError, Structure, Verification
+from secateur.spec.files import write_whole
 from secateur.store import environment, history_of, read_run, remember_cut, save_folder
 from secateur.structure import Traced, clone, trace_program
-from secateur.structure.capture import Inputs
+from secateur.structure.capture import Inputs, inputs_on, private_copy
 from secateur.structure.selectors import restrict
 from secateur.surgery import shrink, verify_traced
 from secateur.train import evaluate, fit
 
 ROUNDING = "rounding"
 """The name of the cut that rounds all blocks."""
+PLACE = ("block", "before", "after")
+"""What a row says beside accuracy and costs."""
+JUDGED = "accuracy and loss are of the training images that were held out, by which candidates were chosen"
 
 
 @dataclass(frozen=True)
@@ -84,32 +98,43 @@ class Search:
     config: SearchConfig = field(default_factory=SearchConfig)
     workers: Workers = field(default_factory=InProcess)
     device: str = "cpu"
-    """Of the long training at the end."""
+    """Of the long training at the end, and of times that are measured."""
     source: Event = field(default_factory=dict[str, Any])
     """How to build the dense network again, for the manifests of folders."""
     told: Callable[[str], object] = lambda _: None
 
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Files to lie in the folder, by name."""
+
     def __post_init__(self) -> None:
+        demand_units(self.budgets)
         self.model = clone(self.model).eval().requires_grad_(True)
         self.material = Material(self.inputs, *self._split(), self.config)
         self.asked = self._about()
-        self.folder = RunFolder(self.path, self.asked)
+        self.folder = RunFolder(self.path)
 
     def run(self, *, from_iteration: int | None = None) -> SearchResult:
         """Search, round, train, and save the result in the folder.
 
-        from_iteration: forget the iterations after this one, and go on from there. Raises BudgetError where the budget
-        cannot be met, SecateurError where every candidate of an iteration fails.
+        from_iteration: forget the iterations after this one, and go on from there, also with other options than before.
+        Raises BudgetError where the budget cannot be met, SecateurError where every candidate of an iteration fails,
+        StoreError where the folder holds another search, or another process is at it.
         """
-        if from_iteration is not None:
-            self.folder.go_back_to(from_iteration)
-        self._share()
-        look = self._searched()
-        return self._finished(self._rounded(look))
+        with self.folder.opened(self.asked, from_iteration):
+            for name, text in self.texts.items():
+                write_whole(self.path / name, text)
+            self._share()
+            self.told(live_table.HEAD)
+            look = self._searched()
+            return self._finished(self._rounded(look))
 
-    def materialise(self, iteration: int, block: str | None, out: Path) -> Event:
+    def materialise(self, iteration: int, block: str | None, out: Path) -> tuple[Event, Verification | None]:
         """Save what an iteration chose, or its candidate that cuts this block, which is made again as far as it got;
-        returns its row."""
+        returns its row, and the proof of its cut.
+
+        Raises SecateurError for what was not tried, StoreError where the folder holds another search.
+        """
+        self.folder.demand_same(self.asked)
         rows = {row["iteration"]: row for row in self.folder.chosen()}
         if iteration not in rows:
             raise SecateurError(f"{self.path} has no iteration {iteration}; it has {len(rows)}")
@@ -119,8 +144,9 @@ class Search:
         else:
             row, model, proof = self._made_again(iteration, block)
         before = network_costs(self._looked_at(self.model).structure)
-        self._save(model, out, before, {key: row[key] for key in (*COSTS, "accuracy", "loss")}, proof)
-        return row
+        after = {key: value for key, value in row.items() if key not in ("event", "iteration", *PLACE)}
+        self._save(model, out, before, after, proof)
+        return row, proof
 
     def _made_again(self, iteration: int, block: str | None) -> tuple[Event, nn.Module, Verification]:
         look = self._looked_at(self._network(iteration - 1))
@@ -134,7 +160,7 @@ class Search:
         found = race.again(names.index(block))
         proposal = tried[names.index(block)]
         row = {"iteration": iteration, "block": block, "before": proposal.before, "after": proposal.after}
-        row |= {**costs_of(proposal.plan), "accuracy": found.accuracy, "loss": found.loss}
+        row |= {**proposal.costs, "accuracy": found.accuracy, "loss": found.loss}
         return row, *self._made(look, proposal, found.weights)
 
     def _share(self) -> None:
@@ -144,6 +170,7 @@ class Search:
             self.workers.share(TEACHER, self.model)
 
     def _share_base(self, base: nn.Module) -> None:
+        """The network that tasks from now on are about."""
         self.workers.share(BASE, base)
         self.workers.share(PLANS, history_of(base))
 
@@ -157,7 +184,6 @@ class Search:
                 self.folder.note_reached(number)
                 break
             number += 1
-            self._share_base(look.base)
             if tried is None:
                 tried = self._tried(look, goals, number)
                 self.folder.note_proposals(number, tried)
@@ -179,13 +205,12 @@ class Search:
         if self.config.final_round_to in (1, "1") or any(row["block"] == ROUNDING for row in chosen):
             return look.base
         number = len(chosen) + 1
-        self._share_base(look.base)
         tried = self.folder.proposals(number, look.structure)
         if tried is None:
             plan = multiples(look.structure, self._scores(look), self._limits(self.config.final_round_to))
             if plan is None:
                 return look.base
-            tried = [Proposal.of_all(ROUNDING, plan)]
+            tried = [Proposal.of_all(ROUNDING, plan, look.latency)]
             self.folder.note_proposals(number, tried)
         return self._iteration(number, look, tried)
 
@@ -198,7 +223,13 @@ class Search:
             traced.structure, base, ignore=config.ignore, targets=config.targets, granularity=config.granularity
         )
         timed = needs_times(list(self.budgets), config.round_to)
-        return _Look(base, traced, structure, latency_model(base, self.inputs, traced=traced) if timed else None)
+        return _Look(base, traced, structure, self._latency(base, traced) if timed else None)
+
+    def _latency(self, base: nn.Module, traced: Traced) -> LatencyModel:
+        """On the device of the long training, which is where the user wants it to be fast."""
+        if self.device == "cpu":
+            return latency_model(base, self.inputs, traced=traced)
+        return latency_model(private_copy(base).to(self.device), inputs_on(self.inputs, self.device))
 
     def _tried(self, look: _Look, goals: Sequence[Goal], number: int) -> list[Proposal]:
         share = self.config.block_ratio * self.config.decay ** (number - 1)
@@ -212,16 +243,20 @@ class Search:
         return Limits(round_to, self.config.min_keep)
 
     def _scores(self, look: _Look) -> Scores:
-        held = self.folder.scores() if self.config.keep_scores else None
-        left = None if held is None else left_of(held, self.folder.cuts(), look.structure)
-        if left is not None:
-            return left
-        found = self._scored(look)
-        if self.config.keep_scores and held is None:
+        left = None
+        if self.config.keep_scores:
+            left = left_of(self._scores_of_dense(), self.folder.cuts(), look.structure)
+        return self._scored(look) if left is None else left
+
+    def _scores_of_dense(self) -> Scores:
+        found = self.folder.scores()
+        if found is None:
+            found = self._scored(self._looked_at(self._network(0)))
             self.folder.note_scores(found)
         return found
 
     def _scored(self, look: _Look) -> Scores:
+        self._share_base(look.base)
         ((_, found),) = self.workers.results([Task("scores", scored, {"structure": look.structure})])
         if isinstance(found, Failure):
             raise SecateurError(f"the network cannot be scored: {found.reason}")
@@ -229,14 +264,14 @@ class Search:
 
     def _iteration(self, number: int, look: _Look, tried: Sequence[Proposal]) -> nn.Module:
         """The network that wins the race, proved, saved and read again."""
+        self._share_base(look.base)
         winner, found, weights = Race(number, tried, self.config, self.folder, self.workers, self.told).winner()
         small, proof = self._made(look, winner, weights)
-        after = {**costs_of(winner.plan), "accuracy": found["accuracy"], "loss": found["loss"]}
+        after = {**winner.costs, "accuracy": found["accuracy"], "loss": found["loss"]}
         self._save(small, self.folder.of_iteration(number), network_costs(look.structure), after, proof)
         row = {"block": winner.block, "before": winner.before, "after": winner.after, **after}
         self.folder.note_chosen({"iteration": number, **row})
-        cut = f"{winner.block} {winner.before} -> {winner.after}"
-        self.told(f"{number}: chosen: {cut}: accuracy {found['accuracy']:.4f}, {after['macs']:,} multiply-accumulates")
+        self.told(live_table.row(number, live_table.CHOSEN, winner, found["accuracy"]))
         return self._network(number)
 
     def _made(self, look: _Look, proposal: Proposal, weights: bytes) -> tuple[nn.Module, Verification]:
@@ -252,7 +287,7 @@ class Search:
     def _finished(self, base: nn.Module) -> SearchResult:
         rows = self.folder.chosen()
         if self.config.long_epochs:
-            self._train_(base, self.path / f"training-{len(rows)}")
+            self._train_(base, self.folder.training(len(rows)))
         before, after = (
             {**network_costs(self._looked_at(model).structure), **evaluate(model, self.material.held_out)}
             for model in (self.model, base)
@@ -279,7 +314,7 @@ class Search:
 
     def _save(self, model: nn.Module, directory: Path, before: Event, after: Event, proof: Verification | None) -> None:
         name = f"{type(model).__module__}.{type(model).__qualname__}"
-        run = RunRecord("search", name, before, after, proof, self.asked, environment=environment())
+        run = RunRecord("search", name, before, after, proof, self.asked, environment=environment(), notes=(JUDGED,))
         save_folder(model, directory, run=run, source=self.source)
 
     # What it depends on.
@@ -293,7 +328,8 @@ class Search:
 
     def _about(self) -> dict[str, Any]:
         budgets = {budget.unit: budget.value for budget in self.budgets}
-        asked = {**asdict(self.config), "budget": budgets, "images": len(self.data), "weights": digest_of(self.model)}
+        asked = {**asdict(self.config), "budget": budgets}
+        asked |= {"data": digest_of_images(self.data), "weights": digest_of(self.model)}
         return {key: _plain(value) for key, value in asked.items()}
 
 

@@ -3,7 +3,7 @@ cut of all blocks together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from secateur.allocate import ALLOCATORS
@@ -11,8 +11,8 @@ from secateur.allocate.fit import Cost, Fit
 from secateur.allocate.knobs import Knob, Limits, make_knobs
 from secateur.allocate.plan import kept_at
 from secateur.allocate.rounding import multiple_of
-from secateur.cost import LatencyModel
-from secateur.spec import UNITS, Budget, BudgetError, Plan, Scores, Structure
+from secateur.cost import LatencyModel, network_costs
+from secateur.spec import Budget, BudgetError, Plan, Scores, Structure
 from secateur.spec.budget import LATENCY_MS
 from secateur.spec.plan import Indices
 
@@ -26,10 +26,6 @@ class Goal:
     dense: float
     limit: float
 
-    @property
-    def cost(self) -> str:
-        return UNITS[self.unit].cost
-
 
 @dataclass(frozen=True)
 class Proposal:
@@ -40,11 +36,14 @@ class Proposal:
     before: int
     after: int
     plan: Plan
+    costs: Mapping[str, float]
+    """Of the network that it makes."""
 
     @staticmethod
-    def of_all(name: str, plan: Plan) -> Proposal:
+    def of_all(name: str, plan: Plan, latency: LatencyModel | None = None) -> Proposal:
         """A cut of many blocks; its sizes are the sums of theirs."""
-        return Proposal(name, sum(plan.structure.sizes.values()), sum(plan.sizes.values()), plan)
+        before, after = sum(plan.structure.sizes.values()), sum(plan.sizes.values())
+        return Proposal(name, before, after, plan, costs_of(plan, latency))
 
 
 ALL_BLOCKS = "all-blocks"
@@ -52,18 +51,20 @@ ALL_BLOCKS = "all-blocks"
 _ABSOLUTE = {"params": "param_count", "macs": "mac_count", "activations": "activation_bytes", "latency": LATENCY_MS}
 
 
-def goals_of(budgets: Sequence[Budget], structure: Structure, latency: Cost | None) -> tuple[Goal, ...]:
-    """The budgets in absolute numbers.
-
-    Raises BudgetError for a unit that a search cannot go down in.
-    """
-    goals: list[Goal] = []
+def demand_units(budgets: Sequence[Budget]) -> None:
+    """Raise BudgetError for a unit that a search cannot go down in."""
     for budget in budgets:
         if budget.unit not in (*_ABSOLUTE, *_ABSOLUTE.values(), "size_bytes"):
             raise BudgetError(
                 f"budget {budget.unit}: a search goes down in {', '.join((*_ABSOLUTE, *_ABSOLUTE.values()))} or "
                 "size_bytes"
             )
+
+
+def goals_of(budgets: Sequence[Budget], structure: Structure, latency: Cost | None) -> tuple[Goal, ...]:
+    """The budgets in absolute numbers."""
+    goals: list[Goal] = []
+    for budget in budgets:
         ceiling = Fit(structure, [], [budget], latency=latency).ceilings[0]
         goals.append(Goal(_ABSOLUTE.get(budget.unit, budget.unit), ceiling.full, ceiling.limit))
     return tuple(goals)
@@ -105,13 +106,13 @@ def proposals(
     full = [len(knob.levels) - 1 for knob in knobs]
     steps = {number: _least_cut(fit, full, number) for number in range(len(knobs))}
     alone = {number: step for number, step in steps.items() if step is not None}
-    together = None if allocator is None or len(knobs) < 2 else _together(fit, allocator, structure, scores)
+    together = None if allocator is None or len(knobs) < 2 else _together(fit, allocator, structure, scores, latency)
     if not alone and together is None:
         alone = {number: 0 for number in range(len(knobs)) if full[number] and fit.saved(full, number, 0) > 0}
     if not alone and together is None:
         left = ", ".join(f"{goal.unit} {cost:.4g} of {goal.limit:.4g}" for goal, cost in zip(goals, costs, strict=True))
         raise BudgetError(f"no block can be cut any further, and the budget is not met: {left}; ask for less")
-    made = [_proposal(knobs[number], step, structure, scores) for number, step in alone.items()]
+    made = [_proposal(knobs[number], step, structure, scores, latency) for number, step in alone.items()]
     if together is not None and all(together.plan.kept != one.plan.kept for one in made):
         made.append(together)
     return made
@@ -136,17 +137,26 @@ def _least_cut(fit: Fit, full: Sequence[int], number: int) -> int | None:
     return None
 
 
-def _together(fit: Fit, allocator: str, structure: Structure, scores: Scores) -> Proposal | None:
+def _together(
+    fit: Fit, allocator: str, structure: Structure, scores: Scores, latency: LatencyModel | None
+) -> Proposal | None:
     """None where even all blocks do not save as much."""
     try:
         fit.demand_possible()
     except BudgetError:
         return None
     steps = ALLOCATORS.get(allocator)(fit)
-    return Proposal.of_all(ALL_BLOCKS, Plan(structure, kept_at(structure, scores, fit.knobs, steps)))
+    return Proposal.of_all(ALL_BLOCKS, Plan(structure, kept_at(structure, scores, fit.knobs, steps)), latency)
 
 
-def _proposal(knob: Knob, step: int, structure: Structure, scores: Scores) -> Proposal:
+def _proposal(knob: Knob, step: int, structure: Structure, scores: Scores, latency: LatencyModel | None) -> Proposal:
     (axis, multiple), *_ = knob.axes
     plan = Plan(structure, kept_at(structure, scores, [knob], [step]))
-    return Proposal(axis, multiple * knob.full, multiple * int(knob.levels[step]), plan)
+    before, after = multiple * knob.full, multiple * int(knob.levels[step])
+    return Proposal(axis, before, after, plan, costs_of(plan, latency))
+
+
+def costs_of(plan: Plan, latency: LatencyModel | None = None) -> dict[str, float]:
+    """What the network costs that the plan makes; its time, too, where there is a model of that."""
+    timed = {} if latency is None else {LATENCY_MS: latency.at(plan.sizes)}
+    return {**network_costs(plan.structure, plan.sizes), **timed}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from secateur.search.netadapt import live_table
 from secateur.search.netadapt.candidate import Judged, judged
 from secateur.search.netadapt.config import SearchConfig
 from secateur.search.netadapt.proposals import Proposal
@@ -31,16 +32,27 @@ class Race:
     told: Callable[[str], object]
 
     def winner(self) -> tuple[Proposal, Event, bytes]:
-        """The best at the end, what was noted of it, and its weights.
+        """The best at the end, what was noted of it, and its weights. Where all that stayed fail, those behind them
+        take their places.
 
-        Raises SecateurError where all fail.
+        Raises SecateurError where none is left.
         """
-        racing = list(range(len(self.tried)))
-        found: dict[int, Event] = {}
+        ahead = list(range(len(self.tried)))
+        racing, found = len(ahead), dict[int, Event]()
         for stage, (steps, staying) in enumerate(self._stages()):
-            found = self._stage(stage, steps, racing, found)
-            racing = sorted(sorted(found, key=lambda place: (*self._behind(found[place]), place))[:staying])
-        (place,) = racing
+            before, found, errors = found, dict[int, Event](), list[str]()
+            while not found:
+                if not ahead:
+                    raise SecateurError(
+                        f"iteration {self.iteration}: every candidate failed: {'; '.join(sorted(set(errors))[:3])}. "
+                        "When the reason is gone, the same command tries them again"
+                    )
+                raced, ahead = ahead[:racing], ahead[racing:]
+                found, failed = self._stage(stage, steps, raced, before)
+                errors += failed
+            ahead = sorted(found, key=lambda place: (*self._behind(found[place]), place))
+            racing = staying
+        place = ahead[0]
         return self.tried[place], found[place], self.folder.weights(found[place])
 
     def again(self, place: int) -> Judged:
@@ -74,18 +86,19 @@ class Race:
             stages = [(0, _half(count)), (ceil(steps / 2), _half(_half(count))), (steps - ceil(steps / 2), 1)]
         return [*stages, (self.config.winner_steps, 1)] if self.config.winner_steps else stages
 
-    def _stage(self, stage: int, steps: int, racing: Sequence[int], before: dict[int, Event]) -> dict[int, Event]:
-        """What became of each candidate, by its place; those that failed are left out."""
+    def _stage(
+        self, stage: int, steps: int, racing: Sequence[int], before: dict[int, Event]
+    ) -> tuple[dict[int, Event], list[str]]:
+        """What became of each candidate, by its place, and why others failed."""
         done = self.folder.candidates(self.iteration, stage)
+        if all("error" in record for record in done.values()):
+            done = {}  # what made every one of them fail, in a run before this one, may be over
         missing = [place for place in racing if place not in done]
         tasks = [self._task(stage, steps, place, self._weights_of(before.get(place))) for place in missing]
         for number, result in self.workers.results(tasks):
-            done[missing[number]] = self._noted(stage, missing[number], result)
-        failed = sorted({done[place]["error"] for place in racing if "error" in done[place]})
+            done[missing[number]] = self._noted(stage, steps, missing[number], result)
         found = {place: done[place] for place in racing if "error" not in done[place]}
-        if not found:
-            raise SecateurError(f"iteration {self.iteration}: every candidate failed: {'; '.join(failed[:3])}")
-        return found
+        return found, [done[place]["error"] for place in racing if "error" in done[place]]
 
     def _task(self, stage: int, steps: int, place: int, weights: bytes | None) -> Task:
         arguments = {"plan": self.tried[place].plan, "weights": weights, "steps": steps, "seed": self._seed(stage)}
@@ -94,7 +107,7 @@ class Race:
     def _weights_of(self, record: Event | None) -> bytes | None:
         return None if record is None else self.folder.weights(record)
 
-    def _noted(self, stage: int, place: int, result: Judged | Failure) -> Event:
+    def _noted(self, stage: int, steps: int, place: int, result: Judged | Failure) -> Event:
         proposal = self.tried[place]
         record: dict[str, Any] = {
             "iteration": self.iteration,
@@ -104,12 +117,12 @@ class Race:
         }
         if isinstance(result, Failure):
             record["error"] = result.reason
-            self.told(f"{self.iteration}: {proposal.block} failed: {result.reason}")
+            self.told(live_table.failed(self.iteration, proposal, result.reason))
             self.folder.note_candidate(record, None)
         else:
             record |= {"accuracy": result.accuracy, "loss": result.loss}
-            cut = f"{proposal.block} {proposal.before} -> {proposal.after}"
-            self.told(f"{self.iteration}: {cut}: accuracy {result.accuracy:.4f}")
+            did = f"{steps} steps" if steps else "healed"
+            self.told(live_table.row(self.iteration, did, proposal, result.accuracy))
             self.folder.note_candidate(record, result.weights)
         return record
 

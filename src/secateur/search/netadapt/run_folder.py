@@ -6,6 +6,7 @@ import csv
 import io
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,15 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 from torch import nn
 
-from secateur.cost import network_costs
 from secateur.loading import load
 from secateur.search.netadapt.proposals import Goal, Proposal
 from secateur.search.netadapt.records import Records
 from secateur.spec import Plan, Scores, SecateurError, Structure
-from secateur.spec.files import write_whole
+from secateur.spec.files import locked, write_whole
 from secateur.spec.plan import Indices
 
-JOURNAL, TABLE, SCORES = "search.jsonl", "search.csv", "scores.safetensors"
-ITERATIONS, CANDIDATES, RESULT = "iterations", "candidates", "result"
+JOURNAL, TABLE, SCORES, LOCK = "search.jsonl", "search.csv", "scores.safetensors", ".lock"
+ITERATIONS, CANDIDATES, TRAINING, RESULT = "iterations", "candidates", "training", "result"
 COLUMNS = {
     "N": "iteration",
     "layer": "block",
@@ -36,7 +36,6 @@ COLUMNS = {
 }
 """Of the table, and what they are called in events."""
 GOALS, PROPOSED, CANDIDATE, CHOSEN, REACHED = "goals", "proposed", "candidate", "chosen", "reached"
-COSTS = ("macs", "param_count", "size_bytes")
 
 Event = Mapping[str, Any]
 
@@ -44,11 +43,30 @@ Event = Mapping[str, Any]
 class RunFolder:
     """What a search has on the disk."""
 
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        """about: what the search depends on; StoreError where the folder holds another."""
+    def __init__(self, path: Path) -> None:
+        """To be read; nothing is made or changed, and another process may be writing."""
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        self._records = Records(path / JOURNAL, about)
+        self._records = Records(path / JOURNAL)
+
+    @contextmanager
+    def opened(self, about: Mapping[str, Any], from_iteration: int | None) -> Iterator[None]:
+        """To be written, by one process at a time. about: what the search depends on. from_iteration: go on from there,
+        once: a search that was killed after that is not sent back again.
+
+        Raises StoreError where the folder holds another search, or another process is at it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path / LOCK, "search"):
+            self._records = Records(self.path / JOURNAL)
+            if from_iteration is not None and not self._went_on_from(from_iteration, about):
+                self._go_back_to(from_iteration, about)
+            self._records.begin(about)
+            self._tidy()
+            yield
+
+    def demand_same(self, about: Mapping[str, Any]) -> None:
+        """Raise StoreError where the folder holds another search."""
+        self._records.demand_same(about)
 
     # What happened.
 
@@ -77,7 +95,7 @@ class RunFolder:
 
     def note_proposals(self, iteration: int, made: Sequence[Proposal]) -> None:
         rows = [
-            {"block": one.block, "before": one.before, "after": one.after, "kept": one.plan.kept, **costs_of(one.plan)}
+            {"block": one.block, "before": one.before, "after": one.after, "kept": one.plan.kept, **one.costs}
             for one in made
         ]
         self._records.append(PROPOSED, iteration=iteration, proposals=rows)
@@ -99,7 +117,7 @@ class RunFolder:
         if weights is not None:
             (self.path / CANDIDATES).mkdir(exist_ok=True)
             path = self._weights(record["iteration"], record["stage"], record["place"])
-            write_whole(path, weights)
+            write_whole(path, weights, on_disk=True)
         self._records.append(CANDIDATE, **record)
 
     def weights(self, record: Event) -> bytes:
@@ -113,8 +131,7 @@ class RunFolder:
     def note_chosen(self, record: Event) -> None:
         """The network is saved by now; the other candidates are let go."""
         self._records.append(CHOSEN, **record)
-        self._write_table()
-        shutil.rmtree(self.path / CANDIDATES, ignore_errors=True)
+        self._tidy()
 
     def cuts(self) -> list[Mapping[str, Indices]]:
         """What each iteration has kept of the axes that it cut, in order."""
@@ -155,7 +172,7 @@ class RunFolder:
         last = {(record["iteration"], record["place"]): record for record in self._records.of(CANDIDATE)}
         for key, record in last.items():
             if "error" not in record:
-                yield {name: proposed[key][name] for name in ("before", "after", *COSTS)} | dict(record)
+                yield {name: value for name, value in proposed[key].items() if name != "kept"} | dict(record)
 
     # Networks.
 
@@ -172,16 +189,35 @@ class RunFolder:
         """What the iteration chose; before the first the fresh instance itself."""
         return load(self.of_iteration(iteration), fresh).requires_grad_(True) if iteration else fresh
 
-    def go_back_to(self, iteration: int) -> None:
-        """Forget the iterations after this one."""
+    def training(self, iterations: int) -> Path:
+        """Where the long training of what so many iterations led to keeps its state."""
+        return self.path / f"{TRAINING}-{iterations}"
+
+    def _went_on_from(self, iteration: int, about: Mapping[str, Any]) -> bool:
+        return self._records.from_iteration == iteration and not self._records.changes(about)
+
+    def _go_back_to(self, iteration: int, about: Mapping[str, Any]) -> None:
+        """Forget the iterations after this one, and what other options would have made otherwise."""
         done = len(self.chosen())
         if not 0 <= iteration <= done:
             raise SecateurError(f"there is no iteration {iteration} to go back to in {self.path}; it has {done}")
-        self._records.go_back_to(iteration)
+        if not done:
+            return
+        other_budget = self._records.about["budget"] != about["budget"]
+        self._records.go_back_to(iteration, about, without=(GOALS, REACHED) if other_budget else ())
         for later in range(iteration + 1, done + 1):
             shutil.rmtree(self.of_iteration(later), ignore_errors=True)
-        shutil.rmtree(self.path / CANDIDATES, ignore_errors=True)
+        for trained in self.path.glob(f"{TRAINING}-*"):
+            shutil.rmtree(trained)
+        (self.path / SCORES).unlink(missing_ok=True)
+
+    def _tidy(self) -> None:
+        """The table as the journal has it, and no weights of candidates that are out of the race."""
         self._write_table()
+        chosen = len(self.chosen())
+        for candidate in (self.path / CANDIDATES).glob("*"):
+            if not candidate.name.startswith(f"{chosen + 1:03d}-"):
+                candidate.unlink()
 
     def _weights(self, iteration: int, stage: int, place: int) -> Path:
         return self.path / CANDIDATES / f"{iteration:03d}-{stage}-{place:03d}.safetensors"
@@ -194,14 +230,9 @@ class RunFolder:
         write_whole(self.path / TABLE, text.getvalue())
 
 
-def costs_of(plan: Plan) -> dict[str, Any]:
-    """What the network costs that the plan makes."""
-    found = network_costs(plan.structure, plan.sizes)
-    return {key: found[key] for key in COSTS}
-
-
 def _proposal(one: Event, structure: Structure) -> Proposal:
-    return Proposal(one["block"], one["before"], one["after"], Plan(structure, _kept(one)))
+    about = {key: value for key, value in one.items() if key not in ("block", "before", "after", "kept")}
+    return Proposal(one["block"], one["before"], one["after"], Plan(structure, _kept(one)), about)
 
 
 def _kept(one: Event) -> dict[str, Indices]:

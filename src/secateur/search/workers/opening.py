@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from secateur.search.workers.processes import Processes
 from secateur.search.workers.ray_cluster import RayCluster
 from secateur.search.workers.tasks import InProcess, Workers
@@ -32,4 +34,7 @@ def open_workers(asked: str | None, *, threads: int = 1, device: str = "cpu") ->
     numbers = asked.split(",")
     if not all(number.strip().isdecimal() for number in numbers):
         raise SecateurError(f"workers {asked!r}: {EXPECTED}")
+    there = torch.cuda.device_count()
+    if max(map(int, numbers)) >= there:
+        raise SecateurError(f"workers {asked!r}: PyTorch sees {there} GPUs here, numbered from 0; {EXPECTED}")
     return Processes([f"cuda:{int(number)}" for number in numbers], threads)

@@ -1,4 +1,5 @@
-"""Workers that are processes of this machine. One that dies is replaced, and its task done again."""
+"""Workers that are processes of this machine. One that dies, or fails at what another might not, is replaced, and its
+task done again."""
 
 from __future__ import annotations
 
@@ -21,18 +22,11 @@ import torch
 from torch import distributed, nn
 from torch import multiprocessing as mp
 
-from secateur.search.workers.tasks import Failure, Task, carried_out
+from secateur.search.workers.tasks import ATTEMPTS, Failure, Task, carried_out
+from secateur.spec import SecateurError
 
-ATTEMPTS = 3
-"""Workers that may die of a task before it counts as failed."""
 LOOK = 1.0
 """Seconds in which a process of a team is seen to be gone, after the others have missed it."""
-
-
-class _Sent(NamedTuple):
-    """A network goes by value: shared memory takes a file handle per tensor, of which a process has few."""
-
-    pickled: bytes
 
 
 class Processes:
@@ -52,50 +46,52 @@ class Processes:
 
     def results(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Any]]:
         waiting = deque(range(len(tasks)))
-        deaths = dict.fromkeys(waiting, 0)
+        tried: dict[int, list[int]] = {number: [] for number in waiting}
+        """Places of the workers that had each task."""
         busy: dict[int, int] = {}
         """The task of each worker that has one, by the worker's place."""
         while waiting or busy:
-            for place, worker in enumerate(self._workers):
-                if waiting and place not in busy:
-                    busy[place] = waiting.popleft()
-                    worker.ask(tasks[busy[place]])
+            for place in range(len(self._workers)):
+                number = None if place in busy else self._next(waiting, tried, place)
+                if number is not None:
+                    waiting.remove(number)
+                    tried[number].append(place)
+                    busy[place] = number
+                    self._workers[place].ask(tasks[number])
             for place in self._ready(busy):
                 number, worker = busy.pop(place), self._workers[place]
                 result = worker.answer()
-                if not isinstance(result, _Death):
-                    yield number, result
-                    continue
-                self._workers[place] = self._reborn(worker.device)
-                deaths[number] += 1
-                if result.failure is not None:
-                    yield number, result.failure
-                elif deaths[number] < ATTEMPTS:
-                    waiting.appendleft(number)
-                else:
-                    yield number, Failure(f"its worker died {ATTEMPTS} times ({result.reason}); out of memory?")
+                if isinstance(result, Failure):
+                    if not result.own or self._team > 1:  # of a team, others wait in vain for the one that failed
+                        self._workers[place] = self._replaced(worker)
+                    if not result.own and len(tried[number]) < ATTEMPTS:
+                        waiting.appendleft(number)
+                        continue
+                yield number, result
 
     def close(self) -> None:
         for worker in self._workers:
             worker.close()
         self._workers = []
 
+    def _next(self, waiting: Sequence[int], tried: Mapping[int, Sequence[int]], place: int) -> int | None:
+        """What this worker does next: what it has failed at is for others, as long as there are any."""
+        for number in waiting:
+            if place not in tried[number] or len(set(tried[number])) == len(self._workers):
+                return number
+        return None
+
     def _ready(self, busy: Mapping[int, int]) -> list[int]:
         """Workers that have an answer, or that are dead."""
         there = wait([line for place in busy for line in self._workers[place].lines])
         return [place for place in busy if any(line in there for line in self._workers[place].lines)]
 
-    def _reborn(self, device: str) -> _Worker:
-        worker = _Worker(device, self._threads, self._team)
+    def _replaced(self, worker: _Worker) -> _Worker:
+        worker.close()
+        new = _Worker(worker.device, self._threads, self._team)
         for name, value in self._shared.items():
-            worker.share(name, value)
-        return worker
-
-
-class _Death(NamedTuple):
-    reason: str
-    failure: Failure | None = None
-    """What one of a team met, which the others wait for in vain."""
+            new.share(name, value)
+        return new
 
 
 class _Place(NamedTuple):
@@ -125,26 +121,37 @@ class _Worker:
             self._processes.append(process)
 
     def share(self, name: str, value: Any) -> None:
-        sent = _Sent(pickle.dumps(value)) if isinstance(value, nn.Module) else value
-        self._send((name, sent))
+        """Raises SecateurError for what cannot be sent."""
+        try:
+            # A network goes by value: shared memory takes a file handle per tensor, of which a process has few.
+            pack = pickle.dumps if isinstance(value, nn.Module) else ForkingPickler.dumps
+            for line in self.lines:
+                self._send(line, (name, bytes(pack(value))))  # anew: memory that is shared is handed over once
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise SecateurError(
+                f"the {name} cannot be sent to workers: {error}; define its classes at the top of a module, or search "
+                "in this process, without workers"
+            ) from error
 
     def ask(self, task: Task) -> None:
-        self._send(task)
+        for line in self.lines:
+            self._send(line, task)
 
     def answer(self) -> Any:
-        """The result of the task that was asked for last, or a death, after which the worker is no more."""
+        """The result of the task that was asked for last; where a process is gone, a Failure of the worker."""
         results: dict[int, Any] = {}
-        while len(results) < len(self.lines):
-            for line in wait([line for number, line in enumerate(self.lines) if number not in results]):
-                number = self.lines.index(line)  # type: ignore[arg-type]
+        waiting: dict[Any, int] = {line: number for number, line in enumerate(self.lines)}
+        while waiting:
+            for line in wait(list(waiting)):
+                number = waiting.pop(line)
                 try:
                     results[number] = self.lines[number].recv()
                 except (EOFError, OSError):
                     self._processes[number].join()
-                    return self._dead(_Death(f"exit code {self._processes[number].exitcode}"))
+                    return _died(f"exit code {self._processes[number].exitcode}")
                 if isinstance(results[number], Failure) and len(self.lines) > 1:
                     lost = wait([process.sentinel for process in self._processes], timeout=LOOK)
-                    return self._dead(_Death("one of its processes is gone", None if lost else results[number]))
+                    return _died("one of its processes is gone") if lost else results[number]
         return results[0]
 
     def close(self) -> None:
@@ -155,14 +162,13 @@ class _Worker:
             process.join()
         self._folder.cleanup()
 
-    def _dead(self, death: _Death) -> _Death:
-        self.close()
-        return death
+    def _send(self, line: Any, message: Any) -> None:
+        with suppress(OSError):  # it is dead, which the next answer tells
+            line.send(message)
 
-    def _send(self, message: Any) -> None:
-        for line in self.lines:
-            with suppress(OSError):  # it is dead, which the next answer tells
-                line.send_bytes(ForkingPickler.dumps(message))  # memory that is shared is handed over once
+
+def _died(reason: str) -> Failure:
+    return Failure(f"its worker died {ATTEMPTS} times ({reason}); out of memory?", own=False)
 
 
 def _serve(connection: Connection, device: str, threads: int, place: _Place) -> None:
@@ -175,17 +181,23 @@ def _serve(connection: Connection, device: str, threads: int, place: _Place) -> 
         store = distributed.FileStore(place.meeting, place.of)  # pyright: ignore[reportPrivateImportUsage]
         distributed.init_process_group("gloo", store=store, rank=place.number, world_size=place.of)
     shared: dict[str, Any] = {}
+    unread: dict[str, Failure] = {}
     while True:
         try:
             message = connection.recv()
         except (EOFError, OSError):
             return
         if isinstance(message, Task):
-            result = carried_out(message, shared, device)
+            result = next(iter(unread.values()), None) or carried_out(message, shared, device)
             connection.send(result if place.number == 0 or isinstance(result, Failure) else None)
-        else:
-            name, value = message
-            shared[name] = pickle.loads(value.pickled) if isinstance(value, _Sent) else value  # noqa: S301
+            continue
+        name, packed = message
+        unread.pop(name, None)
+        try:
+            shared[name] = pickle.loads(packed)  # noqa: S301
+        except Exception as error:  # the user's modules may not be found here, or do anything
+            reason = f"a worker cannot read the {name} ({type(error).__name__}: {error})"
+            unread[name] = Failure(f"{reason}; can a new process import its classes, and is there room for it?")
 
 
 def _follow() -> None:

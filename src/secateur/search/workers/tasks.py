@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from secateur.spec import SecateurError
+
+ATTEMPTS = 3
+"""Workers that may fail at a task, or die of it, before it counts as failed."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -22,6 +27,8 @@ class Failure:
     """In place of a result: what went wrong with the task, on every worker that tried."""
 
     reason: str
+    own: bool = True
+    """Whether the task itself is at fault; otherwise it may be its worker, and another one is to try."""
 
 
 class Workers(Protocol):
@@ -44,8 +51,10 @@ def carried_out(task: Task, shared: Mapping[str, Any], device: str) -> Any:
     """The result of a task, or a Failure that says why there is none."""
     try:
         return task.function(shared, device, **task.arguments)
-    except Exception as error:
-        return Failure(f"{type(error).__name__}: {error}")
+    except SecateurError as error:
+        return Failure(str(error))
+    except Exception as error:  # memory that is full, a device that is broken, or the user's code
+        return Failure(f"{type(error).__name__}: {error}", own=False)
 
 
 class InProcess:
