@@ -48,10 +48,9 @@ def _of_both(for_channels: Lines, for_weights: Lines) -> Lines:
 
 
 def _methods() -> Lines:
-    import secateur.partition  # noqa: F401  (adds to METHODS)
-    from secateur.train.methods import METHODS
+    from secateur.cli.methods import known_methods
 
-    return METHODS.describe()
+    return known_methods().describe()
 
 
 def _models() -> Lines:

@@ -5,16 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import secateur.partition  # noqa: F401  (adds to METHODS)
 from secateur.cli.opening import Opened
 from secateur.cli.options import TrainingOptions
 from secateur.data import ImageSet
 from secateur.spec import SecateurError, StoreError
+from secateur.spec.registry import Registry
 from secateur.structure import trace
 from secateur.train import TrainConfig
 from secateur.train.batches import Batches
 from secateur.train.method import Method
-from secateur.train.methods import Ended, Made, Maker, Run, demand_one_end
+from secateur.train.methods import METHODS, Ended, Made, Maker, Run, demand_one_end, read_method
+
+
+def known_methods() -> Registry[type[Maker]]:
+    """All that have a name, those of other packages of ours among them."""
+    import secateur.partition  # noqa: F401  (adds to METHODS)
+
+    return METHODS
+
+
+def read_methods(texts: Sequence[str]) -> list[Maker]:
+    """What `--method` asked for; see `read_method`."""
+    if texts:
+        known_methods()
+    return [read_method(text) for text in texts]
 
 
 def made_for(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from secateur.cli.measuring import measured
-from secateur.cli.methods import in_training, made_for, told
+from secateur.cli.methods import in_training, made_for, read_methods, told
 from secateur.cli.opening import Target
 from secateur.cli.options import TrainingOptions
 from secateur.cli.outcome import Outcome
@@ -19,7 +19,7 @@ from secateur.data import ImageSet
 from secateur.sparse import as_tensors, masks_of
 from secateur.spec import SecateurError
 from secateur.train import JsonLines, TensorBoard, TrainConfig, fit, telling
-from secateur.train.methods import end, read_method
+from secateur.train.methods import end
 from secateur.train.processes import from_first
 
 VALIDATION_SHARE = 0.1
@@ -30,7 +30,7 @@ def train_and_save(verb: str, options: TrainingOptions, target: Target) -> Outco
 
     All processes train; the first alone measures and saves.
     """
-    out, makers = demand_out(options.out), [read_method(text) for text in options.method]
+    out, makers = demand_out(options.out), read_methods(options.method)
     with joined(options.device) as device:
         target = replace(target, device=device)
         train_set, test_set = target.images(options, "train"), target.images(options, "test")

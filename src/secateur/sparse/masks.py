@@ -104,6 +104,23 @@ def remember_masks(model: nn.Module, masks: ElementMasks | None) -> None:
         _MASKS[model] = masks
 
 
+def add_masks_(
+    small: nn.Module,
+    model: nn.Module,
+    masks: Masks,
+    pattern: str,
+    made_by: Mapping[str, str | int | float | None] | None = None,
+) -> ElementMasks:
+    """Set zeros in a copy of a model, and remember them: where the masks say, and where those of the model do."""
+    both = as_tensors(masks_of(model))
+    for name, mask in masks.items():
+        both[name] = mask.cpu() & both[name] if name in both else mask.cpu()
+    apply_masks_(small, both)
+    record = ElementMasks(pattern, {name: mask.numpy() for name, mask in both.items()}, made_by or {})
+    remember_masks(small, record)
+    return record
+
+
 def masks_of(model: nn.Module) -> ElementMasks | None:
     """The masks that pruning, or the folder that it was loaded from, gave the model; None for one without."""
     return _MASKS.get(model)

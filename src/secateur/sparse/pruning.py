@@ -15,7 +15,7 @@ from secateur.sparse.allocation import WEIGHT_ALLOCATORS, WeightAllocator, row, 
 from secateur.sparse.criteria import WEIGHT_CRITERIA, WeightCriterion, WeightQuestion
 from secateur.sparse.layout import Layout
 from secateur.sparse.making import Request, make_masks
-from secateur.sparse.masks import apply_masks_, as_tensors, layouts, masks_of, prunable_weights, remember_masks
+from secateur.sparse.masks import add_masks_, as_tensors, layouts, masks_of, prunable_weights
 from secateur.sparse.measuring import measure_weights
 from secateur.sparse.pattern import Pattern
 from secateur.sparse.proof import verify_masks
@@ -82,15 +82,10 @@ def prune_weights(
         found = pruned_and_updated(model, data, values, places, request, method=method, seed=config.seed)
     else:
         found = _by_scores(model, inputs, values, places, data, request, config)
-    before = as_tensors(masks_of(model))
     sparse = clone(model)
     sparse.load_state_dict(found.weights, strict=False)
-    masks = {**before, **{name: kept & before[name] if name in before else kept for name, kept in found.masks.items()}}
-    apply_masks_(sparse, masks)
-    arrays = {name: kept.cpu().numpy() for name, kept in masks.items()}
-    record = ElementMasks(str(config.pattern), arrays, _made_by(config, sparsity))
-    remember_masks(sparse, record)
-    proof = verify_masks(model, sparse, masks, inputs) if verify else None
+    record = add_masks_(sparse, model, found.masks, str(config.pattern), _made_by(config, sparsity))
+    proof = verify_masks(model, sparse, as_tensors(record), inputs) if verify else None
     notes = (*found.notes, *_with_tails(found.masks, places, config))
     return PrunedWeights(sparse, record, proof, notes)
 

@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from secateur.hugging_face import config_of, describe, is_transformers_model
-from secateur.sparse import WeightConfig, apply_masks_, as_tensors, masks_of, prune_weights, remember_masks
-from secateur.sparse.masks import Masks
-from secateur.spec import BudgetError, ElementMasks, Plan, Verification
+from secateur.sparse import WeightConfig, prune_weights
+from secateur.sparse.masks import Masks, add_masks_
+from secateur.spec import BudgetError, Plan, Verification
 from secateur.store import inherit, remember_cut
 from secateur.structure import clone
 from secateur.structure.capture import Inputs, normalise_inputs
@@ -76,11 +76,7 @@ def _zeroed(model: nn.Module, inputs: Inputs, target: Weights) -> Ended:
 
 def _masked(model: nn.Module, masks: Masks) -> Ended:
     """These zeros, and those that the model had."""
-    small, both = clone(model), dict(as_tensors(masks_of(model)))
+    small = clone(model)
     inherit(small, model)
-    for name, mask in masks.items():
-        if not bool(mask.all()):
-            both[name] = mask.cpu() & both[name] if name in both else mask.cpu()
-    apply_masks_(small, both)
-    remember_masks(small, ElementMasks("crossings", {name: mask.numpy() for name, mask in both.items()}))
+    add_masks_(small, model, {name: mask for name, mask in masks.items() if not bool(mask.all())}, "crossings")
     return Ended(small)

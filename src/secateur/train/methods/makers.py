@@ -25,7 +25,7 @@ from secateur.train.methods.layer_drop import LayerDrop
 from secateur.train.methods.named import METHODS, Made, Run
 from secateur.train.methods.slimming import Slimming
 from secateur.train.methods.sparsity import SparsitySchedule
-from secateur.train.methods.targets import Weights, WeightsByMovement
+from secateur.train.methods.targets import Target, Weights, WeightsByMovement
 
 FRACTIONS = ("channels", "params", "macs", "activations")
 """Budgets that a target of channels can be given in."""
@@ -112,11 +112,6 @@ def demand_sgd(name: str, run: Run) -> None:
     """Raise BudgetError for an optimizer that rescales gradients."""
     if run.config.optimizer != "sgd":
         raise BudgetError(f"{name} acts through gradients, which {run.config.optimizer} rescales; take optimizer sgd")
-
-
-def updates(run: Run) -> int:
-    """Steps between two updates of ADMM, where nothing is said."""
-    return max(1, run.steps // UPDATES)
 
 
 def _demand_times(start: float, end: float) -> None:
@@ -242,21 +237,29 @@ class SoftFilters(OfChannels, Schedule):
 # Drawn and pushed towards zero.
 
 
-@METHODS.register("admm", "draws weights to the nearest ones that have the zeros asked for, then sets these")
 @dataclass(frozen=True, kw_only=True)
-class ByADMM(OfEither):
+class WithADMM:
+    """How hard weights are drawn, and how often it is said anew where to."""
+
     rho: float = 0.01
     growth: float = 1.3
     ceiling: float = 1.0
     every: int | None = None
+
+    def admm(self, name: str, run: Run, target: Target) -> ADMM:
+        demand_sgd(name, run)
+        every = max(1, run.steps // UPDATES) if self.every is None else self.every
+        return ADMM(target, rho=self.rho, growth=self.growth, ceiling=self.ceiling, every=every)
+
+
+@METHODS.register("admm", "draws weights to the nearest ones that have the zeros asked for, then sets these")
+@dataclass(frozen=True, kw_only=True)
+class ByADMM(OfEither, WithADMM):
     whole = True
 
     def make(self, run: Run) -> Made:
-        demand_sgd("admm", run)
         target = self.target(run)
-        every = updates(run) if self.every is None else self.every
-        method = ADMM(target, rho=self.rho, growth=self.growth, ceiling=self.ceiling, every=every)
-        return _ending_with(method, target)
+        return _ending_with(self.admm("admm", run, target), target)
 
 
 @METHODS.register("growing", "growing regularisation: what is to go is pushed towards zero ever harder (GReg)")
