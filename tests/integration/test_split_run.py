@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calling import secateur
 
 from secateur.models import build_model
-from secateur.partition import Topology, partition, run_split
+from secateur.partition import CrossingTarget, Topology, partition, run_split
 from secateur.partition.folder import shard_name
 from secateur.partition.runtime import launch
 from secateur.partition.runtime.process import alive_name
+from secateur.sparse import apply_masks_
 from secateur.spec import DataError, SecateurError
 
 TIMEOUT = 15.0
@@ -49,6 +51,53 @@ def test_a_run_of_processes_makes_the_same_and_sends_what_was_predicted(
         run_split(tmp_path / "split", [x[:, :, :28]])
     with pytest.raises(DataError, match=r"'float16'.* expected samples"):
         run_split(tmp_path / "split", [x.half()])
+
+
+def test_nothing_crosses_where_there_is_no_link(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = build_model("resnet20").eval(), torch.randn(8, 3, 32, 32)
+    apart = Topology.model_validate({"devices": 3, "unlike": [{"devices": [1, 2], "missing": True}]})
+    split = partition(model, x, apart)
+    target = CrossingTarget(model, split, 0.5)
+    apply_masks_(model, target.masks(dict(model.named_parameters())))
+    split.save(tmp_path / "split", model)
+    found = run_split(tmp_path / "split", [x], timeout=TIMEOUT)
+    torch.testing.assert_close(found.outputs[0], model(x), rtol=1e-5, atol=1e-5)
+    assert np.array_equal(found.bytes, split.traffic(model).bytes)
+    assert found.bytes[1, 2] == found.bytes[2, 1] == 0 < found.bytes[0, 1]
+
+
+NETWORK = """
+from collections import namedtuple
+
+from torch import nn
+
+Scores = namedtuple("Scores", ["features", "logits"])
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(64, 16), nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = self.first(x.flatten(1)).relu()
+        return Scores(x, self.head(x))
+"""
+
+
+def test_a_network_that_returns_a_record_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "net_with_record.py").write_text(NETWORK)
+    data = ("--data", "digits", "--input-shape", "1,8,8", "--limit", "64")
+    made = secateur("partition", "net_with_record:Net", *data, "--devices", "2", "--out", "apart")
+    assert made.code == 0, made.err
+    assert "run-split apart --data ... --factory net_with_record:Net runs it" in made.out
+    given = ("run-split", "apart", "--data", "digits", "--limit", "64", "--factory", "net_with_record:Net", "--json")
+    found = secateur(*given)
+    assert found.code == 0, found.err
+    assert found.record["bytes_as_predicted"] and found.record["apart"] < 1e-5
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

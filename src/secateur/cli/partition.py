@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from secateur.cli.opening import Opened, Target
     from secateur.data import ImageSet
     from secateur.partition import Split, Topology
+    from secateur.partition.by_hand import Given
+    from secateur.spec import Verification
 
 CALIBRATION_BATCH = 128
+STRATEGY = "filters"
 MODEL = "model"
 """Folder inside the result that holds the network as a whole."""
 
@@ -33,7 +37,15 @@ class Options(ModelOptions, DataOptions, OutOptions):
         Path | None, Option(metavar="FILE.yaml", help="Devices and links: speeds, memory, bandwidth, missing links.")
     ] = None
     like: Annotated[
-        Path | None, Option(metavar="DIR", help="Devices, links and owners of channels of an earlier partition.")
+        Path | None,
+        Option(metavar="DIR", help="Owners of channels of an earlier partition; and its devices and links."),
+    ] = None
+    owners: Annotated[
+        Path | None,
+        Option(
+            metavar="FILE.yaml",
+            help="Who owns what, by hand: an axis or a module, and its device, or a list of one for each channel.",
+        ),
     ] = None
     strategy: Annotated[
         str,
@@ -41,7 +53,7 @@ class Options(ModelOptions, DataOptions, OutOptions):
             help="filters: of every layer a share of the channels; layers: whole layers; auto: shares of channels that "
             "belong together (needs --data)."
         ),
-    ] = "filters"
+    ] = STRATEGY
     budget: Annotated[
         str | None,
         Option(metavar="bytes=VALUE", help="Prune, so that this share, or so many bytes, cross for a sample at most."),
@@ -53,14 +65,19 @@ class Options(ModelOptions, DataOptions, OutOptions):
 
 def run(options: Options) -> Outcome:
     """Take a network apart for several devices, and prune it so that they need to say less to each other."""
+    import numpy as np
     import torch
     from torch.utils._pytree import tree_map
 
     from secateur.cli.opening import look_up
+    from secateur.cli.prune import as_record
     from secateur.partition.folder import demand_new
     from secateur.partition.pruning import Recover
-    from secateur.spec import BudgetError, DataError
+    from secateur.spec import BudgetError, DataError, SecateurError
+    from secateur.store import is_safe
 
+    if options.device != "cpu":
+        raise SecateurError(f"--device {options.device}: the parts of a network run on CPUs; leave it out")
     if options.batch < 1 or options.calibration < 1:
         raise BudgetError(f"--batch {options.batch} --calibration {options.calibration}: give at least 1")
     if options.recover not in get_args(Recover):
@@ -77,22 +94,30 @@ def run(options: Options) -> Outcome:
     inputs = tree_map(lambda tensor: torch.cat([tensor.cpu()] * options.batch), opened.inputs)
     split = _taken_apart(opened, inputs, options, images)
     model = opened.model
-    record: dict[str, Any] = {"model": target.name, **_described(split, model)}
-    lines = [_matrix(split, model, "before" if budget is not None else "bytes a sample")]
+    proof = split.verify(model, inputs)
+    record: dict[str, Any] = {"model": target.name, **_described(split, model), "verification": as_record(proof)}
+    lines = [_matrix(record["bytes"], "before" if budget is not None else "bytes a sample")]
     if budget is not None and images is not None:
         model, pruned = _pruned(split, opened, budget, options, target, images)
-        record |= pruned | {"after": _described(split, model)}
-        lines += [_stages(pruned["stages"]), _matrix(split, model, "after")]
-    stranded = int((split.traffic(model).bytes // split.arrangement.samples)[split.topology.missing].sum())
-    if stranded:
-        lines.append(f"{stranded:,} of these bytes have no link to cross; --budget prunes what would need one")
+        proof = split.verify(model, inputs)
+        record |= pruned | {"after": _described(split, model), "verification": as_record(proof)}
+        lines += [_stages(pruned["stages"]), _matrix(record["after"]["bytes"], "after")]
     found = record.get("after") or record
-    lines += [_seconds(found["seconds"]), _rates(found["speedup"])]
+    stranded = int(np.array(found["bytes"])[split.topology.missing].sum())
+    if stranded:
+        lines.append(
+            f"{stranded:,} of these bytes have no link to cross, so there is no time to tell; --budget prunes what "
+            "would need one, --owners moves channels"
+        )
+    else:
+        lines += [_seconds(found["seconds"]), _rates(found["speedup"])]
+    lines.append(proof.said())
     out = options.out
     if out is not None:
-        _save(split, model, out, options, opened, record)
-        lines.append(f"saved to {out}; secateur run-split {out} --data ... runs it")
-    return Outcome({**record, "out": None if out is None else str(out)}, "\n\n".join(lines))
+        _save(split, model, out, options, opened, record, proof)
+        factory = "" if is_safe(target.name) else f" --factory {target.name}"
+        lines.append(f"saved to {out}; secateur run-split {out} --data ...{factory} runs it")
+    return Outcome({**record, "out": None if out is None else str(out)}, "\n\n".join(lines), verified=proof.ok)
 
 
 def _parsed(text: str) -> float:
@@ -102,8 +127,8 @@ def _parsed(text: str) -> float:
     try:
         number = float(value)
     except ValueError:
-        number = 0.0
-    if unit != "bytes" or not number > 0:
+        number = -1.0
+    if unit not in ("bytes", "link_bytes") or not 0 <= number < math.inf:
         raise BudgetError(f"--budget {text}: expected bytes=0.4, a share of what crosses, or bytes=100000 for a sample")
     return number
 
@@ -111,28 +136,35 @@ def _parsed(text: str) -> float:
 def _taken_apart(opened: Opened, inputs: Any, options: Options, images: ImageSet | None) -> Split:
     from secateur.partition import partition
 
-    needed = images if options.strategy == "auto" and options.like is None else None
+    needed = images if options.strategy == "auto" else None
     data = None if needed is None else list(_calibration(needed, options).batches(CALIBRATION_BATCH))
     topology, owners = _devices(options)
     strategy: Any = options.strategy
     return partition(opened.model, inputs, topology, strategy=strategy, owners=owners, data=data, seed=options.seed)
 
 
-def _devices(options: Options) -> tuple[Topology, Mapping[str, Sequence[int]] | None]:
-    """Devices and links; of an earlier partition also who owns what."""
+def _devices(options: Options) -> tuple[Topology, Given | None]:
+    """Devices and links, and who owns what where that is said."""
     from secateur.partition import Topology
+    from secateur.partition.by_hand import read_owners
     from secateur.partition.folder import read_record
     from secateur.spec import SecateurError
 
-    given = [name for name in ("devices", "topology", "like") if getattr(options, name) is not None]
-    if len(given) != 1 or (options.devices is not None and options.devices < 1):
-        raise SecateurError("name the devices in one way: --devices N (1 or more), --topology FILE.yaml or --like DIR")
-    if options.like is not None:
-        record = read_record(options.like)
-        return record.topology, record.owners
+    if options.like is not None and (options.owners is not None or options.strategy != STRATEGY):
+        raise SecateurError("--like DIR says who owns what; drop --owners and --strategy, or take --topology instead")
+    like = None if options.like is None else read_record(options.like)
+    owners = like.owners if like is not None else None if options.owners is None else read_owners(options.owners)
     if options.topology is not None:
-        return Topology.read(options.topology), None
-    return Topology.alike(options.devices or 1), None
+        topology = Topology.read(options.topology)
+    elif like is not None:
+        topology = like.topology
+    elif options.devices is not None:
+        topology = Topology.alike(options.devices)
+    else:
+        raise SecateurError("between which devices? Name them: --devices N, --topology FILE.yaml or --like DIR")
+    if options.devices not in (None, topology.devices):
+        raise SecateurError(f"--devices {options.devices}, but the topology has {topology.devices}")
+    return topology, owners
 
 
 def _calibration(images: ImageSet, options: Options) -> ImageSet:
@@ -168,27 +200,28 @@ def _described(split: Split, model: nn.Module) -> dict[str, Any]:
     from secateur.partition.timing import by_rate, estimate
 
     needs, samples = split.needs(model), split.arrangement.samples
-    times = estimate(split.arrangement, needs, split.topology)
+    times = estimate(split.arrangement, needs, split.topology, samples=1)
     return {
         "bytes": (split.traffic(model).bytes // samples).tolist(),
         "seconds": {
-            "compute": (times.compute / samples).tolist(),
-            "transfer": (times.transfer / samples).tolist(),
-            "critical_path": times.critical / samples,
-            "one_device": times.alone / samples,
+            "compute": times.compute.tolist(),
+            "transfer": times.transfer.tolist(),
+            "critical_path": times.critical,
+            "one_device": times.alone,
         },
         "speedup": dict(by_rate(split.arrangement, needs, split.topology)),
     }
 
 
-def _matrix(split: Split, model: nn.Module, title: str) -> str:
-    found = split.traffic(model).bytes // split.arrangement.samples
-    width = max(9, *(len(f"{value:,}") + 2 for value in found.flatten()))
-    head = f"{title:<16}" + "".join(f"{f'to {device}':>{width}}" for device in range(len(found)))
+def _matrix(crossing: Sequence[Sequence[int]], title: str) -> str:
+    total = sum(map(sum, crossing))
+    width = max(9, len(f"{total:,}") + 2)
+    head = f"{title:<16}" + "".join(f"{f'to {device}':>{width}}" for device in range(len(crossing)))
     rows = [
-        f"{f'from {sender}':<16}" + "".join(f"{value:>{width},}" for value in row) for sender, row in enumerate(found)
+        f"{f'from {sender}':<16}" + "".join(f"{value:>{width},}" for value in row)
+        for sender, row in enumerate(crossing)
     ]
-    return "\n".join([head, *rows, f"{'total':<16}{found.sum():>{width},}"])
+    return "\n".join([head, *rows, f"{'total':<16}{total:>{width},}"])
 
 
 def _stages(stages: Mapping[str, float]) -> str:
@@ -198,19 +231,25 @@ def _stages(stages: Mapping[str, float]) -> str:
 def _seconds(seconds: Mapping[str, Any]) -> str:
     busiest, links = max(seconds["compute"]), sum(map(sum, seconds["transfer"]))
     return (
-        f"a sample takes {1e3 * seconds['critical_path']:.3g} ms by estimate: the busiest device computes for "
-        f"{1e3 * busiest:.3g} ms, links carry for {1e3 * links:.3g} ms in all; one device alone takes "
-        f"{1e3 * seconds['one_device']:.3g} ms"
+        f"a sample by itself takes {1e3 * seconds['critical_path']:.3g} ms by estimate: the busiest device computes "
+        f"for {1e3 * busiest:.3g} ms, links carry for {1e3 * links:.3g} ms in all; one device takes "
+        f"{1e3 * seconds['one_device']:.3g} ms for the same arithmetic"
     )
 
 
 def _rates(speedup: Mapping[float, float]) -> str:
     shown = "  ".join(f"{rate:g} Mbit/s {times:.2f}x" for rate, times in speedup.items())
-    return f"against one device that runs the whole network, by estimate, with links of {shown}"
+    return f"against one device that does the same arithmetic, by estimate, with links of {shown}"
 
 
 def _save(
-    split: Split, model: nn.Module, out: Path, options: Options, opened: Opened, record: Mapping[str, Any]
+    split: Split,
+    model: nn.Module,
+    out: Path,
+    options: Options,
+    opened: Opened,
+    record: Mapping[str, Any],
+    proof: Verification,
 ) -> None:
     """The parts, and the network as a whole beside them, which can be trained on."""
     from secateur.cli.saving import save
@@ -230,6 +269,7 @@ def _save(
             source=opened.source,
             before=_metrics({key: record[key] for key in ("bytes", "seconds", "speedup")}, stages[:1]),
             after=_metrics(record.get("after", {}), stages[-1:]),
+            verification=proof,
             stages=stages,
         )
 

@@ -36,9 +36,12 @@ def run(options: Options) -> Outcome:
     from secateur.cli.partition import MODEL
     from secateur.partition import run_split
     from secateur.partition.folder import read_record
+    from secateur.partition.split import MOST_APART
     from secateur.partition.timing import estimate
     from secateur.partition.traffic import find_traffic
     from secateur.spec import SecateurError, StoreError
+    from secateur.surgery import compared
+    from secateur.train.outputs import logits_of
 
     if options.folder is None:
         raise StoreError("name the folder of a partition: secateur run-split FOLDER --data ...")
@@ -52,29 +55,32 @@ def run(options: Options) -> Outcome:
     found = run_split(options.folder, [inputs], slowed=options.slow, timeout=options.timeout)
     model = target.build(images).model.eval()
     with torch.no_grad():
-        wanted = torch.cat([model(part) for part, _ in batches])
-    apart = float((found.outputs[0] - wanted).abs().max() / wanted.abs().max())
+        wanted = torch.cat([logits_of(model(part)) for part, _ in batches])
+    made = next((output for output in found.outputs if output.shape == wanted.shape), None)
+    if made is None:
+        raise SecateurError(f"no output of the partition has the shape of the network's scores, {tuple(wanted.shape)}")
+    proof = compared([wanted], [made], MOST_APART)
     arrangement, needs = record.arrangement(), record.find_needs()
     predicted = find_traffic(arrangement, needs).bytes * found.batches
-    estimated = estimate(arrangement, needs, record.topology).critical * found.batches
+    estimated = estimate(arrangement, needs, record.topology).critical * found.batches if options.slow else None
     as_predicted = bool(np.array_equal(predicted, found.bytes))
-    accuracy = float((found.outputs[0].argmax(1) == labels).double().mean())
+    accuracy = float((made.argmax(1) == labels).double().mean())
     result = {
         "samples": found.samples,
         "accuracy": accuracy,
-        "apart": apart,
+        "apart": proof.relative_diff,
         "bytes": found.bytes.tolist(),
         "bytes_as_predicted": as_predicted,
         "seconds": found.seconds,
-        "seconds_estimated": estimated if options.slow else None,
+        "seconds_estimated": estimated,
         "waited": found.waited,
     }
     lines = [
         f"{found.samples} samples on {record.topology.devices} devices, accuracy {100 * accuracy:.2f} %",
-        f"differs from one device by {apart:.1e} of the largest output",
+        f"differs from one device by {proof.relative_diff:.1e} of the largest output",
         f"sent {found.bytes.sum():,} bytes, {'exactly as' if as_predicted else 'NOT as'} predicted",
         f"{found.seconds:.2f} s, of which devices waited {', '.join(f'{seconds:.2f}' for seconds in found.waited)} s",
     ]
-    if options.slow:
+    if estimated is not None:
         lines.append(f"with such devices and links {estimated:.2f} s by estimate")
-    return Outcome(result, "\n".join(lines), verified=as_predicted and apart <= 1e-4)
+    return Outcome(result, "\n".join(lines), verified=as_predicted and proof.ok)

@@ -113,9 +113,9 @@ class Crossings:
         return int(self.fixed.sum() + self.bytes[slice(None) if kept is None else kept].sum())
 
     def chosen(self, values: np.ndarray, topology: Topology, most: float) -> np.ndarray:
-        """Whether each entry crosses: those of the highest value per byte, as long as no more than `most` bytes cross
-        for a sample, no more than each link allows, and nothing where there is no link, and devices have memory for the
-        weights that read them.
+        """Whether each entry crosses: those of the highest value for the time that their link takes, as long as no more
+        than `most` bytes cross for a sample, no more than each link allows, and nothing where there is no link, and
+        devices have memory for the weights that read them.
 
         Raises BudgetError where that cannot be.
         """
@@ -124,7 +124,8 @@ class Crossings:
         left = most - self.fixed.sum()
         self._demand(room, memory, left, topology, most)
         kept = np.zeros(len(self), dtype=bool)
-        for number in np.argsort(-values / self.bytes, kind="stable"):
+        times = self.bytes * topology.costs[self.sender, self.receiver]
+        for number in np.argsort(-values / times, kind="stable"):
             receiver, cost, held = self.receiver[number], self.bytes[number], self.weights[number]
             link = (self.sender[number], receiver)
             if cost <= room[link] and cost <= left and held <= memory[receiver]:
@@ -144,12 +145,12 @@ class Crossings:
             why = "is missing" if topology.missing[sender, receiver] else "has room for less"
             raise BudgetError(
                 f"{int(self.fixed[sender, receiver])} bytes a sample must cross from device {sender} to {receiver}, "
-                f"whose link {why}; give these channels other owners"
+                f"whose link {why}; give these channels other owners (--owners)"
             )
         for device in np.flatnonzero(memory < 0):
             raise BudgetError(
                 f"device {device} holds {self.held[device]} bytes of weights whatever crosses, and has room for "
-                f"{int(topology.most_held[device])}; give it a smaller share"
+                f"{int(topology.most_held[device])}; give it fewer channels (--owners)"
             )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,21 @@ class SplitRecord(Record):
     """Of each tensor that crosses, for each device the positions that it needs and does not own."""
     shards: tuple[ShardRecord, ...]
     made_by: Mapping[str, str | int | float | None]
-    schema_version: int = 1
+    digest: str = ""
+    """sha256 of all the rest."""
+    schema_version: int = 2
+
+    def signed(self) -> SplitRecord:
+        """With its digest."""
+        return replace(self, digest=self._digest())
+
+    def demand_unchanged(self) -> None:
+        """Raise StoreError for a record that is not as it was written."""
+        if self.digest != self._digest():
+            raise StoreError("the record of this partition was changed after it was written; partition again")
+
+    def _digest(self) -> str:
+        return sha256(replace(self, digest="").to_json().encode()).hexdigest()
 
     def arrangement(self) -> Arrangement:
         """Raises StoreError for operators that are not known, and numbers that do not fit together."""

@@ -35,7 +35,7 @@ def save_split(
     demand_new(Path(folder))
     with in_one_piece(Path(folder)) as temporary:
         records = tuple(_packed(shard, temporary / shard_name(device)) for device, shard in enumerate(shards))
-        record = describe(arrangement, needs, topology, records, made_by)
+        record = describe(arrangement, needs, topology, records, made_by).signed()
         (temporary / RECORD).write_text(record.to_json(), encoding="utf-8")
     return record
 
@@ -53,12 +53,14 @@ def _packed(shard: Mapping[str, Tensor], path: Path) -> ShardRecord:
 
 
 def read_record(folder: str | Path) -> SplitRecord:
-    """Raises StoreError where there is none, or another."""
+    """Raises StoreError where there is none, or another, or one that was changed."""
     path = Path(folder) / RECORD
     try:
-        return SplitRecord.from_json(path.read_bytes())
+        record = SplitRecord.from_json(path.read_bytes())
     except OSError as error:
         raise StoreError(f"{folder} holds no partition: {RECORD} cannot be read ({error.strerror})") from error
+    record.demand_unchanged()
+    return record
 
 
 def read_shard(folder: str | Path, record: SplitRecord, device: int) -> Shard:

@@ -18,8 +18,8 @@ from secateur.sparse.masks import Masks
 from secateur.spec import BudgetError
 from secateur.structure import clone
 from secateur.train.method import Method
-from secateur.train.methods import ADMM, METHODS, Made, Run
-from secateur.train.methods.makers import demand_sgd, updates
+from secateur.train.methods import METHODS, Made, Run
+from secateur.train.methods.makers import WithADMM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +41,14 @@ class OfCrossings:
 
 @METHODS.register("admm-crossings", "draws weights to the nearest that send less between devices (split=DIR)")
 @dataclass(frozen=True, kw_only=True)
-class ADMMOfCrossings(OfCrossings):
+class ADMMOfCrossings(OfCrossings, WithADMM):
     """`budget` as for `prune_crossings`; the rest as for `admm`."""
 
     budget: float = 0.5
-    rho: float = 0.01
-    growth: float = 1.3
-    ceiling: float = 1.0
-    every: int | None = None
 
     def make(self, run: Run) -> Made:
-        demand_sgd("admm-crossings", run)
         target = CrossingTarget(run.model, self.taken_apart(run), self.budget)
-        every = updates(run) if self.every is None else self.every
-        method = ADMM(target, rho=self.rho, growth=self.growth, ceiling=self.ceiling, every=every)
+        method = self.admm("admm-crossings", run, target)
         return self.made(method, lambda: target.masks({n: weight.detach() for n, weight in target.weights.items()}))
 
 

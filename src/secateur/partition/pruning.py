@@ -14,8 +14,8 @@ from secateur.partition import worth
 from secateur.partition.split import Split
 from secateur.recover import SECOND_ORDER, joint_refit_, rebase_norms_, refit_
 from secateur.score.gradients import batches
-from secateur.sparse import apply_masks_, as_tensors, masks_of, remember_masks
-from secateur.spec import BudgetError, ElementMasks, Plan
+from secateur.sparse.masks import add_masks_, as_tensors
+from secateur.spec import BudgetError, Plan
 from secateur.store import inherit
 from secateur.structure.clone import clone
 
@@ -41,12 +41,12 @@ class PrunedSplit:
 
 
 def wanted_bytes(split: Split, model: nn.Module, budget: float) -> float:
-    """Bytes of one sample that a budget means: a share of what crosses before, in (0, 1], or so many, above 1.
+    """Bytes of one sample that a budget means: a share of what crosses before, in [0, 1], or so many, above 1.
 
     Raises BudgetError for others.
     """
-    if not budget > 0:
-        raise BudgetError(f"budget {budget} of bytes between devices: expected a share in (0, 1], or bytes a sample")
+    if not budget >= 0:
+        raise BudgetError(f"budget {budget} of bytes between devices: expected a share in [0, 1], or bytes a sample")
     return budget * split.traffic(model).total / split.arrangement.samples if budget <= 1 else budget
 
 
@@ -73,21 +73,16 @@ def prune_crossings(
     if recover not in get_args(Recover):
         raise BudgetError(f"unknown recover {recover!r} of a partition; expected {', '.join(get_args(Recover))}")
     held = list(data) if hasattr(data, "__next__") else data
-    crossings = split.crossings
+    crossings, most = split.crossings, wanted_bytes(split, model, budget)
+    crossings.chosen(np.ones(len(crossings)), split.topology, most)  # what cannot be met is an error now
     known = worth.measure(model, {site.weight for site in crossings.sites}, lambda: batches(held), seed)
     small = clone(model).eval()
     inherit(small, model)
     weights = dict(small.named_parameters())
     lost = np.where(crossings.norms(weights) > 0, worth.lost_by(crossings, known), -1.0)
-    kept = crossings.chosen(lost, split.topology, wanted_bytes(split, model, budget)) & (lost >= 0)
-    masks = crossings.masks(kept, weights)
-    for name, mask in as_tensors(masks_of(model)).items():
-        masks[name] = masks[name] & mask if name in masks else mask
-    apply_masks_(small, masks)
-    arrays = {name: mask.numpy() for name, mask in masks.items()}
-    remember_masks(
-        small, ElementMasks("crossings", arrays, {"criterion": SECOND_ORDER, "budget": budget, "seed": seed})
-    )
+    kept = crossings.chosen(lost, split.topology, most) & (lost >= 0)
+    made_by = {"criterion": SECOND_ORDER, "budget": budget, "seed": seed}
+    masks = as_tensors(add_masks_(small, model, crossings.masks(kept, weights), "crossings", made_by))
     stages = {} if evaluate is None else {"before": evaluate(model), "cut": evaluate(small)}
     generator, plan = torch.Generator().manual_seed(seed), Plan(split.structure, {})
     for stage, heal in (("refit", refit_), ("joint", joint_refit_)):

@@ -18,9 +18,9 @@ from secateur.structure.program import Op, Program, Ref
 
 def without_repeats(program: Program) -> tuple[Program, frozenset[int]]:
     """The program with whatever is made again read where it was made first, and the numbers of the operators that need
-    not run any more. A program that writes into tensors stays as it is."""
-    if any(op.target._schema.is_mutable for op in program.ops):
-        return program, frozenset()
+    not run any more. What looks into a tensor that something writes into stays as it is."""
+    root = _roots(program)
+    written = {root.get(number, number) for op in program.ops if op.target._schema.is_mutable for number in op.reads}
     first: dict[tuple[Any, str], list[int]] = {}
     same: dict[int, int] = {}
     ops: list[Op] = []
@@ -29,6 +29,8 @@ def without_repeats(program: Program) -> tuple[Program, frozenset[int]]:
         read = _reading(op, same)
         ops.append(read)
         key = (op.target, repr((read.args, read.kwargs)))
+        if written.intersection(root.get(abs(number), abs(number)) for number in [*op.reads, *op.outputs]):
+            continue
         known = first.setdefault(key, op.outputs)
         if known is op.outputs or torch.Tag.nondeterministic_seeded in op.target.tags:
             continue
@@ -37,6 +39,16 @@ def without_repeats(program: Program) -> tuple[Program, frozenset[int]]:
             idle.add(number)
     outputs = [same.get(tensor, tensor) for tensor in program.outputs]
     return replace(program, ops=ops, outputs=outputs), frozenset(idle)
+
+
+def _roots(program: Program) -> dict[int, int]:
+    """Of each view the tensor that it looks into in the end."""
+    found: dict[int, int] = {}
+    for op in program.ops:
+        if op.reads and any(made.alias_info is not None for made in op.target._schema.returns):
+            root = found.get(op.reads[0], op.reads[0])
+            found |= dict.fromkeys((number for number in op.outputs if number != root), root)
+    return found
 
 
 def _reading(op: Op, same: Mapping[int, int]) -> Op:

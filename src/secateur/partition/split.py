@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from secateur.partition import worth
 from secateur.partition.assignment import belonging_together, by_layers, contiguous
+from secateur.partition.by_hand import Given, given
 from secateur.partition.crossings import Crossings, find_crossings, find_sites
 from secateur.partition.device import Device, cut_shards, find_sendings, fold, run_together, shard_bytes
 from secateur.partition.document import SplitRecord
@@ -24,7 +25,7 @@ from secateur.partition.steps import Arrangement, arrange, folded_tensors, sprea
 from secateur.partition.topology import Topology
 from secateur.partition.traffic import Needs, Traffic, find_needs, find_traffic
 from secateur.score.gradients import Batch, batches
-from secateur.spec import BudgetError, PlanError, ScoreError, Structure
+from secateur.spec import BudgetError, PlanError, ScoreError, Structure, Verification
 from secateur.spec.expr import axes_of
 from secateur.structure import Traced
 from secateur.structure.capture import Inputs, call_model, normalise_inputs, tensors_in
@@ -32,6 +33,7 @@ from secateur.structure.clone import named_tensors
 from secateur.structure.freeze import Names
 from secateur.structure.modes import eval_mode
 from secateur.structure.trace import trace_program
+from secateur.surgery import compared
 
 Strategy = Literal["filters", "layers", "auto"]
 MOST_APART = 1e-4
@@ -57,7 +59,7 @@ class Split:
         return find_needs(self.arrangement, self._folded(model))
 
     def traffic(self, model: nn.Module) -> Traffic:
-        """Bytes that cross for one sample with these weights."""
+        """Bytes that cross with these weights for as many samples as go through at a time (`arrangement.samples`)."""
         return find_traffic(self.arrangement, self.needs(model))
 
     def run(self, model: nn.Module, inputs: Any) -> list[Tensor]:
@@ -66,9 +68,27 @@ class Split:
         needs = find_needs(self.arrangement, folded)
         shards = cut_shards(self.arrangement, needs, folded)
         devices = [Device(self.arrangement, needs, shard, number) for number, shard in enumerate(shards)]
-        leaves = [leaf for leaf in tree_leaves(normalise_inputs(inputs)) if isinstance(leaf, Tensor)]
+        leaves = [leaf.cpu() for leaf in tree_leaves(normalise_inputs(inputs)) if isinstance(leaf, Tensor)]
         with torch.no_grad():
             return run_together(devices, find_sendings(self.arrangement, needs), leaves)
+
+    def verify(self, model: nn.Module, inputs: Any) -> Verification:
+        """Whether the parts make what the whole makes, of these inputs and of others like them: the worse of both."""
+        generator, given = torch.Generator().manual_seed(0), normalise_inputs(inputs)
+
+        def mixed(leaf: Any) -> Any:
+            """The same values at other places, so that what the forward is written for is kept to."""
+            if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+                return leaf
+            return leaf.flatten()[torch.randperm(leaf.numel(), generator=generator)].reshape(leaf.shape)
+
+        found = [self._compared(model, one) for one in (given, tree_map(mixed, given))]
+        return max(found, key=lambda one: (not one.ok, one.relative_diff))
+
+    def _compared(self, model: nn.Module, inputs: Inputs) -> Verification:
+        with torch.no_grad(), eval_mode(model):
+            wanted = [tensor.cpu() for tensor in tensors_in(call_model(model, inputs))]
+        return compared(wanted, self.run(model, inputs), MOST_APART)
 
     def save(
         self, folder: str | Path, model: nn.Module, made_by: Mapping[str, str | int | float | None] | None = None
@@ -99,7 +119,7 @@ class Split:
             )
 
     def _folded(self, model: nn.Module) -> Mapping[int, Tensor]:
-        held = {found.name: found.tensor.detach() for found in named_tensors(model)}
+        held = {found.name: found.tensor.detach().cpu() for found in named_tensors(model)}
         with torch.no_grad():
             return fold(self.arrangement.program, held, folded_tensors(self.arrangement.program))
 
@@ -110,7 +130,7 @@ def partition(
     topology: Topology | int,
     *,
     strategy: Strategy = "filters",
-    owners: Mapping[str, Sequence[int]] | None = None,
+    owners: Given | None = None,
     data: Iterable[Any] | None = None,
     seed: int = 0,
 ) -> Split:
@@ -119,8 +139,9 @@ def partition(
     example_inputs: as for `trace`; as many samples as are to go through at a time.
     topology: devices and links, or how many devices that are all alike.
     strategy: `filters` gives each device a share of the channels of every layer, `layers` whole layers, `auto` shares
-    of channels that belong together, which takes calibration data. owners: of axes by name the device of each channel,
-    in place of what the strategy says.
+    of channels that belong together, which takes calibration data. owners: of axes the device of each channel, or one
+    device for all, in place of what the strategy says; keys are axes, modules whose axes are all meant, or `re:`
+    patterns, and the last that meets an axis counts.
 
     Raises PlanError where the parts do not make what the network makes, ScoreError for `auto` without data.
     """
@@ -141,27 +162,16 @@ def partition(
         held = list(data) if hasattr(data, "__next__") else data
         found = _matched(model, traced, found, links, lambda: batches(held), seed)
     if owners is not None:
-        found = replace(found, axes={**found.axes, **_given(owners, found)})
+        found = replace(found, axes={**found.axes, **given(owners, found)})
     split = Split(links, arrange(traced, found), traced.structure)
-    _demand_agreement(split, model, inputs)
+    proof = split.verify(model, inputs)
+    if not proof.ok:
+        raise PlanError(
+            "the parts of this network do not make what it makes as a whole; such networks cannot be taken apart "
+            f"({proof.said()} {proof.detail}".strip()
+            + ")"
+        )
     return split
-
-
-def _given(owners: Mapping[str, Sequence[int]], known: Owners) -> dict[str, np.ndarray]:
-    """Owners as a user names them; axes at home that cannot be spread are no matter."""
-    made: dict[str, np.ndarray] = {}
-    for axis, own in owners.items():
-        array = np.asarray(own, dtype=np.int64)
-        if axis in known.sizes and axis not in known.axes and (array == known.home).all():
-            continue
-        if axis not in known.axes:
-            raise PlanError(f"axis {axis!r} cannot be spread over devices; those that can: {', '.join(known.axes)}")
-        if array.shape != (known.sizes[axis],):
-            raise PlanError(f"owners of {axis!r}: {len(own)} of them; expected one for each of {known.sizes[axis]}")
-        if array.min() < 0 or array.max() >= known.devices:
-            raise PlanError(f"owners of {axis!r}: expected devices 0 to {known.devices - 1}, got {sorted(set(own))}")
-        made[axis] = array
-    return made
 
 
 def _matched(
@@ -184,25 +194,3 @@ def _macs(traced: Traced, axes: list[str]) -> dict[str, float]:
         if axis is not None:
             found[axis] = found.get(axis, 0.0) + float(np.prod([node.size for node in term.sizes]))
     return found
-
-
-def _demand_agreement(split: Split, model: nn.Module, inputs: Inputs) -> None:
-    """The parts make what the whole makes, of these inputs and of others."""
-    generator = torch.Generator().manual_seed(0)
-
-    def other(leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
-            return leaf
-        return 2 * torch.randn(leaf.shape, generator=generator).to(leaf)
-
-    for given in (inputs, tree_map(other, inputs)):
-        with torch.no_grad(), eval_mode(model):
-            wanted = list(tensors_in(call_model(model, given)))
-            made = split.run(model, given)
-        for one, whole in zip(made, wanted, strict=True):
-            scale = float(whole.abs().max()) or 1.0
-            if one.shape != whole.shape or not float((one - whole).abs().max()) <= MOST_APART * scale:
-                raise PlanError(
-                    "the parts of this network do not make what it makes as a whole; such networks cannot be taken "
-                    "apart"
-                )

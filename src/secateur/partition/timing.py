@@ -21,7 +21,7 @@ RATES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds for one run of as many samples as the network was taken apart with."""
+    """Seconds for so many samples at a time."""
 
     compute: np.ndarray
     """Of each device."""
@@ -30,36 +30,46 @@ class Times:
     critical: float
     """From the inputs to the outputs, when every device goes on as soon as it has what it needs."""
     alone: float
-    """Of the home device, when it does everything itself."""
+    """Of the home device, when it does everything itself that the devices do together: what was pruned for the sake of
+    links is no work here either."""
 
 
-def estimate(arrangement: Arrangement, needs: Needs, topology: Topology, *, mbit_per_s: float | None = None) -> Times:
+def estimate(
+    arrangement: Arrangement,
+    needs: Needs,
+    topology: Topology,
+    *,
+    samples: int | None = None,
+    mbit_per_s: float | None = None,
+) -> Times:
     """From multiply-accumulates, bytes, speeds and latencies alone; convolutions and matrix products are counted.
 
-    mbit_per_s: of every link, in place of what the topology says.
+    samples: that go through at a time, as many as the network was taken apart with when not given. mbit_per_s: of every
+    link, in place of what the topology says.
     """
     devices = topology.devices
-    speeds = np.asarray(topology.speeds or [SPEED] * devices) * 1e9
+    part = 1.0 if samples is None else samples / arrangement.samples
+    speeds = np.asarray(topology.speeds or [SPEED] * devices) * 1e9 / part
     clock, compute, busy = np.zeros(devices), np.zeros(devices), np.zeros((devices, devices))
-    transfer, ready = np.zeros((devices, devices)), dict.fromkeys(arrangement.program.inputs, 0.0)
-    made = {number: np.full(devices, moment) for number, moment in ready.items()}
+    transfer = np.zeros((devices, devices))
     sendings, total = find_sendings(arrangement, needs), 0.0
     for step in [*arrangement.steps, None]:
+        there = clock.copy()
         for sending in sendings.get(END if step is None else step.number, ()):
             link = (sending.sender, sending.receiver)
-            taken = _seconds(arrangement, sending, topology, mbit_per_s)
-            start = max(made[sending.tensor][sending.sender], busy[link])
+            taken = part * _seconds(arrangement, sending, topology, mbit_per_s)
+            start = max(there[sending.sender], busy[link])
             busy[link] = start + taken
             transfer[link] += taken
             arrival = busy[link] + topology.link(*link).latency_ms / 1e3
             clock[sending.receiver] = max(clock[sending.receiver], arrival)
         if step is not None:
+            work = np.zeros(devices)
             for device in step.runners:
-                work = _macs(arrangement, needs, step, device) / speeds[device]
-                clock[device] += work
-                compute[device] += work
-            total += _whole_macs(arrangement, step)
-            made |= dict.fromkeys(arrangement.program.ops[step.number].outputs, clock.copy())
+                work[device] = _macs(arrangement, needs, step, device)
+            clock += work / speeds
+            compute += work / speeds
+            total += work.sum() if _is_shared(arrangement, step) else work.max()
     return Times(compute, transfer, float(clock[topology.home]), total / speeds[topology.home])
 
 
@@ -74,9 +84,9 @@ def transfer_seconds(arrangement: Arrangement, needs: Needs, topology: Topology)
 
 
 def by_rate(arrangement: Arrangement, needs: Needs, topology: Topology) -> Mapping[float, float]:
-    """How many times faster the devices are together than the home device alone, by the rate of all links, Mbit/s.
-    Alone it multiplies what was pruned, too: its tensors are whole."""
-    found = {rate: estimate(arrangement, needs, topology, mbit_per_s=rate) for rate in RATES}
+    """How many times faster the devices are together than the home device alone, by the rate of all links, Mbit/s; one
+    sample at a time."""
+    found = {rate: estimate(arrangement, needs, topology, samples=1, mbit_per_s=rate) for rate in RATES}
     return {rate: times.alone / times.critical if times.critical else 1.0 for rate, times in found.items()}
 
 
@@ -98,6 +108,12 @@ def _macs(arrangement: Arrangement, needs: Needs, step: Step, device: int) -> fl
     spread = arrangement.places[product.activation].dim is not None
     there = len(at_hand(arrangement, needs, product.activation, device)) / shape[product.columns] if spread else 1.0
     return whole * rows * there
+
+
+def _is_shared(arrangement: Arrangement, step: Step) -> bool:
+    """Whether each device makes a part of what the operator makes; otherwise all that run it make the same."""
+    outputs = arrangement.program.ops[step.number].outputs
+    return any(arrangement.places[number].dim is not None for number in outputs if number in arrangement.places)
 
 
 def _size(arrangement: Arrangement, number: int, device: int) -> int:

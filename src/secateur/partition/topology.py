@@ -94,7 +94,7 @@ class Topology(BaseModel):
         try:
             found: Any = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise StoreError(f"{path} cannot be read as a topology: {error}") from error
+            raise StoreError(f"{path} cannot be read as a topology: {' '.join(str(error).split())}") from error
         return cls._checked(found, f"{path} is not a topology")
 
     @classmethod

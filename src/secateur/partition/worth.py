@@ -14,6 +14,7 @@ from secateur.partition.assignment import Affinity
 from secateur.partition.crossings import Crossings, Site
 from secateur.partition.steps import Arrangement
 from secateur.partition.traffic import own_rows
+from secateur.recover import removal
 from secateur.recover.removal import Reader, removed_in_turn
 from secateur.score.gradients import Batch, at_least, first_batch
 from secateur.score.progress import tracked
@@ -52,8 +53,10 @@ def measure(model: nn.Module, weights: Iterable[str], data: Callable[[], Iterabl
     first, generator = first_batch(data())[0], torch.Generator().manual_seed(seed)
     found = find_layers(copy, first, list(weights))
     layers = {name: layer for name, layer in found.items() if layer.groups == 1}
-    moments = measure_moments(copy, layers, data(), generator)
-    importance = row_importance(copy, reference, layers, data(), moments, generator)
+    moments, importance = dict[str, Tensor](), dict[str, Tensor]()
+    if layers:
+        moments = measure_moments(copy, layers, data(), generator)
+        importance = row_importance(copy, reference, layers, data(), moments, generator)
     return Statistics(copy, Judge(reference, at_least(data(), SAMPLES)), layers, moments, importance)
 
 
@@ -83,39 +86,55 @@ def lost_by(crossings: Crossings, known: Statistics) -> np.ndarray:
         groups.setdefault((int(crossings.tensor[mine[0]]), int(crossings.receiver[mine[0]])), []).append((mine, site))
     for (_, device), readers in tracked(groups.items(), "measuring what crossings are worth", len(groups)):
         mine = readers[0][0]
-        made = [reader for _, site in readers for reader in [_reader(crossings, site, device, known)] if reader]
-        if made:
-            levels = {round(share * len(mine)) for share in LEVELS} - {0}
-            numbers = crossings.entry[mine]
-            order, added = removed_in_turn(
-                [reader for reader, _ in made], numbers, levels, partial(_judged, made, known)
-            )
-            place = dict(zip(numbers.tolist(), mine.tolist(), strict=True))
-            lost[[place[number] for number in order]] = added
-        else:
-            lost[mine] = np.inf
+        made = [_reader(crossings, site, device, known) for _, site in readers]
+        levels = {round(share * len(mine)) for share in LEVELS} - {0}
+        numbers = crossings.entry[mine]
+        order, added = removed_in_turn(made, numbers, levels, partial(removal.lost_by, made, known.judge, known.model))
+        place = dict(zip(numbers.tolist(), mine.tolist(), strict=True))
+        lost[[place[number] for number in order]] = added
     return lost
 
 
-def _reader(crossings: Crossings, site: Site, device: int, known: Statistics) -> tuple[Reader, Tensor] | None:
-    """The device's rows of a layer as a reader, and which they are."""
-    if site.weight not in known.importance:
-        return None
-    layer = known.layers[site.weight]
+def _reader(crossings: Crossings, site: Site, device: int, known: Statistics) -> Reader:
     rows = torch.from_numpy(own_rows(crossings.arrangement, site.step, device))
+    return (_of_layer if site.weight in known.importance else _of_weight)(crossings, site, rows, known)
+
+
+def _of_layer(crossings: Crossings, site: Site, rows: Tensor, known: Statistics) -> Reader:
+    """What goes is made up for by what is left."""
+    layer = known.layers[site.weight]
     inverse = torch.linalg.inv(damped(known.moments[site.weight])[0].double())
-    columns_KC = torch.arange(inverse.shape[0] - 1).reshape(-1, layer.layout.kernel)[crossings.columns(site)].flatten(1)
     importance = known.importance[site.weight].double()[rows]
-    return Reader(layer, layer.values().double()[rows], inverse, importance, columns_KC), rows
+
+    def write(model: nn.Module, values_RD: Tensor) -> None:
+        values = layer.values()
+        values[rows] = values_RD
+        layer.write_(model, values)
+
+    columns_KC = _columns(crossings, site, layer.layout.kernel)
+    return Reader(write, layer.values().double()[rows], inverse, importance, columns_KC)
 
 
-def _judged(readers: Sequence[tuple[Reader, Tensor]], known: Statistics) -> float:
-    """What the network loses when these rows are what they have become."""
-    state = {name: tensor.clone() for name, tensor in known.model.state_dict().items()}
-    for reader, rows in readers:
-        values = reader.layer.values()
-        values[rows] = reader.values_RD.float()
-        reader.layer.write_(known.model, values)
-    found = known.judge(known.model)
-    known.model.load_state_dict(state)
-    return found
+def _of_weight(crossings: Crossings, site: Site, rows: Tensor, known: Statistics) -> Reader:
+    """Of a weight that is in no linear layer or convolution by itself, the projections of an attention say: nothing
+    makes up for what goes, which counts by its squares, in units of what the network loses without all of it."""
+
+    def write(model: nn.Module, values_RD: Tensor) -> None:
+        weight = site.rows_first(model.get_parameter(site.weight).detach())
+        weight[rows] = values_RD.reshape(len(rows), *weight.shape[1:])
+
+    whole = site.rows_first(known.model.get_parameter(site.weight).detach())
+    values_RD = whole[rows].double().flatten(1)
+    inverse = torch.eye(values_RD.shape[1], dtype=torch.float64)
+    columns_KC = _columns(crossings, site, whole[0, 0].numel())
+    read = columns_KC.flatten()
+    counts_R = torch.ones(len(rows), dtype=torch.float64)
+    without = Reader(write, values_RD.index_fill(1, read, 0.0), inverse, counts_R, columns_KC)
+    unit = removal.lost_by([without], known.judge, known.model) / max(float(values_RD[:, read].square().sum()), 1e-30)
+    return Reader(write, values_RD, inverse, unit * counts_R, columns_KC)
+
+
+def _columns(crossings: Crossings, site: Site, kernel: int) -> Tensor:
+    """Of each entry the columns of the weight as a matrix, `(K, C)`."""
+    columns = crossings.columns(site)
+    return (columns[:, :, None] * kernel + torch.arange(kernel)).flatten(1)

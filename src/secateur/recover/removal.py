@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from secateur.sparse.second_order.layers import Layer
+from secateur.sparse.second_order.outputs import Judge
 
 AT_ONCE = 1 / 64
 """Share of the indices left that go together where there are many."""
@@ -20,9 +20,10 @@ AT_ONCE = 1 / 64
 
 @dataclass
 class Reader:
-    """A layer, or some of its rows, while indices of what it reads go."""
+    """The rows of a weight, or some of them, while indices of what it reads go."""
 
-    layer: Layer
+    write_: Callable[[nn.Module, Tensor], None]
+    """Sets the rows in a network."""
     values_RD: Tensor
     inverse_DD: Tensor
     counts_R: Tensor
@@ -69,6 +70,17 @@ def removed_in_turn(
         if len(order) in levels and len(left):
             measured[len(order)] = measure()
     return order, slopes(np.cumsum(lost), measured)
+
+
+def lost_by(readers: Sequence[Reader], judge: Judge, model: nn.Module) -> float:
+    """What the network loses when the readers are what they have become: columns of indices that are gone are zero. The
+    network comes back as it was."""
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for reader in readers:
+        reader.write_(model, reader.values_RD.float())
+    found = judge(model)
+    model.load_state_dict(state)
+    return found
 
 
 def slopes(lost: np.ndarray, measured: Mapping[int, float]) -> np.ndarray:

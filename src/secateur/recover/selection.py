@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.cost import network_costs
-from secateur.recover.removal import Reader, removed_in_turn
+from secateur.recover.removal import Reader, lost_by, removed_in_turn
 from secateur.recover.segments import find_segments
 from secateur.score.gradients import Batch, at_least, first_batch, picked
 from secateur.score.progress import tracked
@@ -140,7 +140,7 @@ def _readers(
         inverse = torch.linalg.inv(damped(hessians[name])[0].double())
         holding = per_column.argsort(stable=True)[int((per_column < 0).sum()) :]
         columns_KC = holding.reshape(_count(axis, structure), -1)
-        yield Reader(layers[name], layers[name].values().double(), inverse, counts[name].double(), columns_KC)
+        yield Reader(layers[name].write_, layers[name].values().double(), inverse, counts[name].double(), columns_KC)
 
 
 def _count(axis: Axis, structure: Structure) -> int:
@@ -159,17 +159,7 @@ def _scores(
     set to what the readers have become, and back."""
     count = _count(axis, structure)
     levels = {round(share * count) for share in shares}
-    order, added = removed_in_turn(readers, np.arange(count), levels, lambda: _measured(readers, judge, model))
+    order, added = removed_in_turn(readers, np.arange(count), levels, lambda: lost_by(readers, judge, model))
     scores = np.empty(count)
     scores[order] = added
     return scores if axis.within is None else scores.reshape(-1, axis.size)
-
-
-def _measured(readers: list[Reader], judge: Judge, model: nn.Module) -> float:
-    """What the network loses when the readers are what they have become: columns of indices that are gone are zero."""
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for reader in readers:
-        reader.layer.write_(model, reader.values_RD.float())
-    found = judge(model)
-    model.load_state_dict(state)
-    return found

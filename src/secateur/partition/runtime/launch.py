@@ -172,7 +172,10 @@ def _first_failure(processes: Sequence[subprocess.Popen[bytes]], alive: Sequence
         for device, (code, path) in enumerate(zip(codes, alive, strict=True)):
             seen = path.stat().st_mtime if path.exists() else started
             if code is None and time.time() - seen > patience + SLACK:
-                raise SecateurError(f"device {device} has not got on for {patience:g} s, and the run was stopped")
+                raise SecateurError(
+                    f"device {device} has not got on for {patience:g} s, and the run was stopped; where one step "
+                    "may take as long, give a longer timeout"
+                )
         time.sleep(0.02)
 
 

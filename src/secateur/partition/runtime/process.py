@@ -121,7 +121,10 @@ def _meet(order: Order, devices: int) -> None:
         dist.barrier()
     except RuntimeError as error:
         reason = next(iter(str(error).splitlines()), "")
-        raise NoAnswer(f"the {devices} devices did not meet within {order.meeting:g} s: {reason}") from error
+        raise NoAnswer(
+            f"the {devices} devices did not meet within {order.meeting:g} s ({reason}); where they are many, or "
+            "slow to start, give a longer timeout"
+        ) from error
 
 
 def _inputs(order: Order, numbers: tuple[int, ...], batch: int) -> list[Tensor]:
