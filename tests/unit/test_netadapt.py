@@ -311,6 +311,11 @@ def test_a_search_goes_on_with_other_options_from_where_it_is_told_to(tmp_path: 
     result = longer.run(from_iteration=done)
     assert list(result.rows)[:done] == list(first.rows)
     assert longer.run(from_iteration=done).rows == result.rows  # it is not sent back again
+    again, candidates = search(tmp_path / "run"), list[str]()
+    again.run(from_iteration=0)
+    again.told = candidates.append
+    again.run(from_iteration=0)
+    assert len(candidates) == 1  # the head of the table
     other = replace(longer, data=replace(longer.data, labels=longer.data.labels.flip(0)))
     with pytest.raises(sc.SecateurError, match="a search with other data"):
         other.run(from_iteration=0)

@@ -45,7 +45,7 @@ class Records:
 
         Raises StoreError where something has, in a search with other options.
         """
-        if len(self._events) <= 1:
+        if not self._events or (len(self._events) == 1 and self.changes(about)):
             self._write([{"event": BEGUN, "schema_version": SCHEMA_VERSION, "about": _as_json(about)}])
             return
         self.demand_same(about)

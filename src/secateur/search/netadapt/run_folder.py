@@ -201,7 +201,7 @@ class RunFolder:
         done = len(self.chosen())
         if not 0 <= iteration <= done:
             raise SecateurError(f"there is no iteration {iteration} to go back to in {self.path}; it has {done}")
-        if not done:
+        if not self._records.about:
             return
         other_budget = self._records.about["budget"] != about["budget"]
         self._records.go_back_to(iteration, about, without=(GOALS, REACHED) if other_budget else ())
