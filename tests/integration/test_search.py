@@ -116,6 +116,9 @@ def test_a_search_destroys_nothing(tmp_path: Path) -> None:
     asked = ("search", tmp_path / "net", "--data", "digits", "--budget", "macs=0.6", "--out", tmp_path / "net")
     refused = secateur(*asked)
     assert refused.code == 2 and "holds no earlier search" in refused.err
+    for wanted in ("there is no iteration 2", "there is no iteration 2"):  # nor does a call that fails leave anything
+        early = secateur(*ASKED, "--from-iteration", "2", "--out", tmp_path / "fresh")
+        assert early.code == 2 and wanted in early.err
     assert {path: path.read_bytes() for path in (tmp_path / "net").rglob("*") if path.is_file()} == before
 
 

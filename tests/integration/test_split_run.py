@@ -72,17 +72,17 @@ from collections import namedtuple
 
 from torch import nn
 
-Scores = namedtuple("Scores", ["features", "logits"])
+Scores = namedtuple("Scores", ["other", "logits"])
 
 
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.first, self.head = nn.Linear(64, 16), nn.Linear(16, 10)
+        self.first, self.other, self.head = nn.Linear(64, 16), nn.Linear(16, 10), nn.Linear(16, 10)
 
     def forward(self, x):
         x = self.first(x.flatten(1)).relu()
-        return Scores(x, self.head(x))
+        return Scores(self.other(x), self.head(x))
 """
 
 

@@ -18,7 +18,7 @@ from secateur.allocate.knobs import Limits
 from secateur.cost import network_costs
 from secateur.data import open_data
 from secateur.models import build_model, example_inputs
-from secateur.search.netadapt import Search, SearchConfig, candidate
+from secateur.search.netadapt import Search, SearchConfig, SearchResult, candidate
 from secateur.search.netadapt.proposals import ALL_BLOCKS, Proposal, goals_of, multiples, proposals
 from secateur.search.netadapt.records import Records
 from secateur.search.workers import Failure, InProcess, Task, open_workers
@@ -310,15 +310,38 @@ def test_a_search_goes_on_with_other_options_from_where_it_is_told_to(tmp_path: 
     done = len(first.rows)
     result = longer.run(from_iteration=done)
     assert list(result.rows)[:done] == list(first.rows)
-    assert longer.run(from_iteration=done).rows == result.rows  # it is not sent back again
-    again, candidates = search(tmp_path / "run"), list[str]()
-    again.run(from_iteration=0)
-    again.told = candidates.append
-    again.run(from_iteration=0)
-    assert len(candidates) == 1  # the head of the table
+    assert any(row["block"] == "rounding to 2" for row in result.rows)
+    assert all(size % 4 == 0 for size in _widths(_going_on(tmp_path / "run", len(result.rows), final_round_to=4).model))
+    again, lines = search(tmp_path / "run"), list[str]()
+
+    def until_second(text: str) -> None:
+        lines.append(text)
+        if text.startswith("   2"):
+            raise KeyboardInterrupt
+
+    again.told = until_second
+    with pytest.raises(KeyboardInterrupt):
+        again.run(from_iteration=0)
+    again.told = lines.append
+    assert list(again.run(from_iteration=0).rows)[:done] == list(first.rows)
+    assert sum(line.startswith("   1  chosen") for line in lines) == 1  # it was not sent back again
     other = replace(longer, data=replace(longer.data, labels=longer.data.labels.flip(0)))
     with pytest.raises(sc.SecateurError, match="a search with other data"):
         other.run(from_iteration=0)
+
+
+def _going_on(path: Path, iteration: int, **options: Any) -> SearchResult:
+    return search(path, **options).run(from_iteration=iteration)
+
+
+def test_a_candidate_that_comes_out_otherwise_is_not_taken_for_the_one_that_was_seen(tmp_path: Path) -> None:
+    fast = {"exhaustive": True, "short_training": TrainConfig(batch_size=32, learning_rate=2.0)}
+    search(tmp_path / "run", exhaustive=True).run()
+    rows = _going_on(tmp_path / "run", 1, **fast).rows
+    tried = [event["block"] for event in _candidates(tmp_path / "run", stage=0) if event["iteration"] == 1]
+    other = next(block for block in tried if block != rows[0]["block"])
+    with pytest.raises(sc.SecateurError, match="comes out otherwise than in the search"):
+        search(tmp_path / "run", **fast).materialise(1, other, tmp_path / "made")
 
 
 def test_one_process_at_a_time_searches_in_a_folder(tmp_path: Path) -> None:

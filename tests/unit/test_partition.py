@@ -275,7 +275,9 @@ def test_admm_and_lasso_drive_crossings_to_zero() -> None:
     assert split.traffic(model).total / 2 == split.crossings.total(wanted > 0)
 
 
-@pytest.mark.parametrize("method", ["admm-crossings:split={},budget=0.3", "lasso-crossings:split={},strength=0.02"])
+@pytest.mark.parametrize(
+    "method", ["admm-crossings:split={},budget=0.3,strength=0.001", "lasso-crossings:split={},strength=0.02"]
+)
 def test_training_by_name_needs_less_between_devices(tmp_path: Path, method: str) -> None:
     data = ("--data", "digits", "--limit", "256")
     assert secateur("train", "lenet5", *data, "--epochs", "1", "--out", tmp_path / "net").code == 0
@@ -362,6 +364,20 @@ def test_estimated_times(name: str) -> None:
     assert one.transfer == pytest.approx(both.transfer / 2) and one.compute == pytest.approx(both.compute / 2)
     if name == "lenet5":  # latency does not become less: inputs, three layers in between, and the scores
         assert one.critical > 0.02
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("name", ["mixed", "in groups"])
+def test_alone_a_device_does_each_operator_once(name: str, devices: int) -> None:
+    """Of a grouped convolution whose groups are of two devices each does all, and one that is alone does it once."""
+    model, x = built("mixed")
+    if name == "in groups":
+        torch.manual_seed(0)
+        layers = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 12, 3, groups=3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        model = nn.Sequential(*layers, nn.Linear(12, 5)).eval()
+    one, several = (partition(model, x, count) for count in (1, devices))
+    alone = [estimate(split.arrangement, split.needs(model), split.topology).alone for split in (one, several)]
+    assert alone[1] == pytest.approx(alone[0])
 
 
 def test_alone_a_device_need_not_do_either_what_was_pruned() -> None:

@@ -55,7 +55,8 @@ def _made(maker: Maker, run: Run, text: str) -> Made:
 
 def in_training(methods: Sequence[Made], texts: Sequence[str]) -> list[Method]:
     """What has a hand in the steps, and what checkpoints are to know."""
-    return [*(one.method for one in methods), *([_AsAsked(texts)] if methods else [])]
+    acting = [one.method for one in methods] + [one.penalty for one in methods if one.penalty is not None]
+    return [*acting, *([_AsAsked(texts)] if methods else [])]
 
 
 class _AsAsked:

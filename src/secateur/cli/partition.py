@@ -94,14 +94,14 @@ def run(options: Options) -> Outcome:
     inputs = tree_map(lambda tensor: torch.cat([tensor.cpu()] * options.batch), opened.inputs)
     split = _taken_apart(opened, inputs, options, images)
     model = opened.model
-    proof = split.verify(model, inputs)
-    record: dict[str, Any] = {"model": target.name, **_described(split, model), "verification": as_record(proof)}
+    record: dict[str, Any] = {"model": target.name, **_described(split, model)}
     lines = [_matrix(record["bytes"], "before" if budget is not None else "bytes a sample")]
     if budget is not None and images is not None:
         model, pruned = _pruned(split, opened, budget, options, target, images)
-        proof = split.verify(model, inputs)
-        record |= pruned | {"after": _described(split, model), "verification": as_record(proof)}
+        record |= pruned | {"after": _described(split, model)}
         lines += [_stages(pruned["stages"]), _matrix(record["after"]["bytes"], "after")]
+    proof = split.verify(model, inputs)
+    record["verification"] = as_record(proof)
     found = record.get("after") or record
     stranded = int(np.array(found["bytes"])[split.topology.missing].sum())
     if stranded:
@@ -162,6 +162,11 @@ def _devices(options: Options) -> tuple[Topology, Given | None]:
         topology = Topology.alike(options.devices)
     else:
         raise SecateurError("between which devices? Name them: --devices N, --topology FILE.yaml or --like DIR")
+    if like is not None and like.topology.home != topology.home:
+        raise SecateurError(
+            f"the home device of {options.like} is {like.topology.home}, and here {topology.home}: who owns what would "
+            "not fit; give the same home"
+        )
     if options.devices not in (None, topology.devices):
         raise SecateurError(f"--devices {options.devices}, but the topology has {topology.devices}")
     return topology, owners

@@ -40,6 +40,7 @@ def run(options: Options) -> Outcome:
     from secateur.partition.timing import estimate
     from secateur.partition.traffic import find_traffic
     from secateur.spec import SecateurError, StoreError
+    from secateur.structure.capture import tensors_in
     from secateur.surgery import compared
     from secateur.train.outputs import logits_of
 
@@ -55,16 +56,15 @@ def run(options: Options) -> Outcome:
     found = run_split(options.folder, [inputs], slowed=options.slow, timeout=options.timeout)
     model = target.build(images).model.eval()
     with torch.no_grad():
-        wanted = torch.cat([logits_of(model(part)) for part, _ in batches])
-    made = next((output for output in found.outputs if output.shape == wanted.shape), None)
-    if made is None:
-        raise SecateurError(f"no output of the partition has the shape of the network's scores, {tuple(wanted.shape)}")
-    proof = compared([wanted], [made], MOST_APART)
+        outputs = [model(part) for part, _ in batches]
+    tensors = [list(tensors_in(output)) for output in outputs]
+    proof = compared([torch.cat(parts) for parts in zip(*tensors, strict=True)], found.outputs, MOST_APART)
+    scores = next(made for made, one in zip(found.outputs, tensors[0], strict=True) if one is logits_of(outputs[0]))
     arrangement, needs = record.arrangement(), record.find_needs()
     predicted = find_traffic(arrangement, needs).bytes * found.batches
     estimated = estimate(arrangement, needs, record.topology).critical * found.batches if options.slow else None
     as_predicted = bool(np.array_equal(predicted, found.bytes))
-    accuracy = float((made.argmax(1) == labels).double().mean())
+    accuracy = float((scores.argmax(1) == labels).double().mean())
     result = {
         "samples": found.samples,
         "accuracy": accuracy,

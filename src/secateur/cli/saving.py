@@ -56,7 +56,10 @@ def demand_own(out: Path | None, file: str, what: str) -> None:
     """Raise StoreError where the folder of a result holds anything but an earlier one, which is told by a file."""
     from secateur.spec import StoreError
 
-    if out is not None and out.exists() and not (out.is_dir() and ((out / file).is_file() or not any(out.iterdir()))):
+    if out is None or not out.exists():
+        return
+    visible = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else [out]
+    if visible and not (out / file).is_file():
         raise StoreError(f"{out} exists and holds no earlier {what}; choose another --out, or remove it")
 
 

@@ -152,18 +152,12 @@ def opened_search(options: Options) -> tuple[Search, ImageSet]:
         train_set,
         options.out,
         config=_config(options, len(train_set)),
-        device=_device(options),
+        device=options.device,
         source=opened.source,
         told=note,
         texts={FILE_NAME: as_recipe("search", replace(options, from_iteration=None))},
     )
     return search, test_set
-
-
-def _device(options: Options) -> str:
-    """Where the result is trained, and times are measured: where candidates are made, unless a device is named."""
-    first, _, _ = (options.workers or "").partition(",")
-    return f"cuda:{first}" if first.isdecimal() and options.device == "cpu" else options.device
 
 
 def _config(options: Options, images: int) -> SearchConfig:

@@ -48,7 +48,10 @@ def given(owners: Given, known: Owners) -> dict[str, np.ndarray]:
 
 def _is_meant(axis: str, name: str) -> bool:
     if name.startswith("re:"):
-        return re.search(name.removeprefix("re:"), axis) is not None
+        try:
+            return re.search(name.removeprefix("re:"), axis) is not None
+        except re.error as error:
+            raise PlanError(f"owners of {name!r} is no pattern: {error}") from error
     return axis == name or axis.startswith(f"{name}.")
 
 

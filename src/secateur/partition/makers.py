@@ -35,21 +35,28 @@ class OfCrossings:
         inputs = tree_map(lambda leaf: leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf, run.inputs)
         return partition(clone(run.model).cpu(), inputs, record.topology, owners=record.owners)
 
-    def made(self, method: Method, masks: Callable[[], Masks]) -> Made:
-        return Made(method, masks=masks, then=f"secateur partition {{out}} --like {self.split} --out DIR")
+    def made(self, method: Method, masks: Callable[[], Masks], penalty: Method | None = None) -> Made:
+        return Made(method, penalty, masks=masks, then=f"secateur partition {{out}} --like {self.split} --out DIR")
 
 
 @METHODS.register("admm-crossings", "draws weights to the nearest that send less between devices (split=DIR)")
 @dataclass(frozen=True, kw_only=True)
 class ADMMOfCrossings(OfCrossings, WithADMM):
-    """`budget` as for `prune_crossings`; the rest as for `admm`."""
+    """`budget` as for `prune_crossings`, `strength` that of `lasso-crossings` beside it; the rest as for `admm`."""
 
     budget: float = 0.5
+    strength: float = 0.0
 
     def make(self, run: Run) -> Made:
-        target = CrossingTarget(run.model, self.taken_apart(run), self.budget)
+        split = self.taken_apart(run)
+        target = CrossingTarget(run.model, split, self.budget)
         method = self.admm("admm-crossings", run, target)
-        return self.made(method, lambda: target.masks({n: weight.detach() for n, weight in target.weights.items()}))
+        penalty = CrossingLasso(run.model, split, strength=self.strength) if self.strength else None
+
+        def masks() -> Masks:
+            return target.masks({name: weight.detach() for name, weight in target.weights.items()})
+
+        return self.made(method, masks, penalty)
 
 
 @METHODS.register("lasso-crossings", "shrinks all that reads an entry of another device, dear ones most (split=DIR)")

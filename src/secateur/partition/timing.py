@@ -69,7 +69,7 @@ def estimate(
                 work[device] = _macs(arrangement, needs, step, device)
             clock += work / speeds
             compute += work / speeds
-            total += work.sum() if _is_shared(arrangement, step) else work.max()
+            total += min(work.sum(), _whole_macs(arrangement, step))
     return Times(compute, transfer, float(clock[topology.home]), total / speeds[topology.home])
 
 
@@ -108,12 +108,6 @@ def _macs(arrangement: Arrangement, needs: Needs, step: Step, device: int) -> fl
     spread = arrangement.places[product.activation].dim is not None
     there = len(at_hand(arrangement, needs, product.activation, device)) / shape[product.columns] if spread else 1.0
     return whole * rows * there
-
-
-def _is_shared(arrangement: Arrangement, step: Step) -> bool:
-    """Whether each device makes a part of what the operator makes; otherwise all that run it make the same."""
-    outputs = arrangement.program.ops[step.number].outputs
-    return any(arrangement.places[number].dim is not None for number in outputs if number in arrangement.places)
 
 
 def _size(arrangement: Arrangement, number: int, device: int) -> int:

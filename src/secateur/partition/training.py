@@ -16,8 +16,8 @@ from secateur.train.methods.targets import Values
 
 
 class CrossingTarget:
-    """All weights of one device that read one entry of another's go together, those of the smallest norm per byte, so
-    that no more than a budget of bytes crosses. For `ADMM`, and schedules:
+    """All weights of one device that read one entry of another's go together, those of the smallest norm for the time
+    on their link, so that no more than a budget of bytes crosses. For `ADMM`, and schedules:
 
         method = ADMM(CrossingTarget(model, split, budget=0.2), rho=1e-3, every=100)
 

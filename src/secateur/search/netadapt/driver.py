@@ -50,8 +50,8 @@ from secateur.structure.selectors import restrict
 from secateur.surgery import shrink, verify_traced
 from secateur.train import evaluate, fit
 
-ROUNDING = "rounding"
-"""The name of the cut that rounds all blocks."""
+ROUNDING = "rounding to"
+"""The name of the cut that rounds all blocks, but for what to."""
 PLACE = ("block", "before", "after")
 """What a row says beside accuracy and costs."""
 JUDGED = "accuracy and loss are of the training images that were held out, by which candidates were chosen"
@@ -102,7 +102,6 @@ class Search:
     source: Event = field(default_factory=dict[str, Any])
     """How to build the dense network again, for the manifests of folders."""
     told: Callable[[str], object] = lambda _: None
-
     texts: Mapping[str, str] = field(default_factory=dict[str, str])
     """Files to lie in the folder, by name."""
 
@@ -201,8 +200,8 @@ class Search:
 
     def _rounded(self, look: _Look) -> nn.Module:
         """With sizes that are multiples, where they are not and are asked for."""
-        chosen = self.folder.chosen()
-        if self.config.final_round_to in (1, "1") or any(row["block"] == ROUNDING for row in chosen):
+        chosen, name = self.folder.chosen(), f"{ROUNDING} {self.config.final_round_to}"
+        if self.config.final_round_to in (1, "1") or (chosen and chosen[-1]["block"] == name):
             return look.base
         number = len(chosen) + 1
         tried = self.folder.proposals(number, look.structure)
@@ -210,7 +209,7 @@ class Search:
             plan = multiples(look.structure, self._scores(look), self._limits(self.config.final_round_to))
             if plan is None:
                 return look.base
-            tried = [Proposal.of_all(ROUNDING, plan, look.latency)]
+            tried = [Proposal.of_all(name, plan, look.latency)]
             self.folder.note_proposals(number, tried)
         return self._iteration(number, look, tried)
 
@@ -296,6 +295,7 @@ class Search:
         proofs = [run.verification for run in runs if run.verification is not None]
         worst = max(proofs, key=lambda proof: proof.relative_diff, default=None)
         self._save(base, self.folder.result, before, after, worst)
+        self.folder.note_ended(len(rows))
         return SearchResult(base, before, after, rows, self.folder.front(), worst, self.folder.result)
 
     def _train_(self, base: nn.Module, checkpoint_dir: Path) -> None:
@@ -329,6 +329,8 @@ class Search:
     def _about(self) -> dict[str, Any]:
         budgets = {budget.unit: budget.value for budget in self.budgets}
         asked = {**asdict(self.config), "budget": budgets}
+        if needs_times(list(self.budgets), self.config.round_to):
+            asked["timed_on"] = self.device
         asked |= {"data": digest_of_images(self.data), "weights": digest_of(self.model)}
         return {key: _plain(value) for key, value in asked.items()}
 

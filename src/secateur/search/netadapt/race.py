@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isclose
 from typing import Any
 
 from secateur.search.netadapt import live_table
@@ -15,6 +15,8 @@ from secateur.search.netadapt.run_folder import Event, RunFolder
 from secateur.search.workers import Failure, Task, Workers
 from secateur.spec import SecateurError
 
+SAME = 1e-3
+"""By how much the loss of a candidate that is made again may differ, as other processors round otherwise."""
 STAGES = 4
 """At most: after the healing, after half of the steps, after all of them, and after those of the winner."""
 
@@ -67,6 +69,12 @@ class Race:
                 raise SecateurError(f"iteration {self.iteration}: {self.tried[place].block} fails: {result.reason}")
             found = result
         assert found is not None
+        noted = self.folder.noted(self.iteration, known[-1])[place]["loss"]
+        if not isclose(found.loss, noted, rel_tol=SAME):
+            raise SecateurError(
+                f"iteration {self.iteration}: {self.tried[place].block} comes out otherwise than in the search (loss "
+                f"{found.loss:.4g}, then {noted:.4g}): it was made with other options, or by other workers"
+            )
         return found
 
     def _behind(self, judged: Event) -> tuple[float, float]:

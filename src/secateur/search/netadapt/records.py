@@ -12,7 +12,7 @@ from secateur.spec import StoreError
 from secateur.spec.errors import changes
 from secateur.spec.files import write_whole
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BEGUN = "begun"
 """The first event: what was asked for, and the iteration that it went on from, where it was asked to."""
 FIXED = ("weights", "data")
@@ -52,8 +52,10 @@ class Records:
         self._cut_off_torn_line()
 
     def demand_same(self, about: Mapping[str, Any]) -> None:
-        """Raise StoreError where something is otherwise than in the search that is here."""
-        self._demand_fixed(about)
+        """Raise StoreError where something is otherwise than in the search that is here, or where there is none."""
+        if not self._events:
+            raise StoreError(f"{self.path.parent} holds no search")
+        self.demand_fixed(about)
         other = self.changes(about)
         if other:
             raise StoreError(
@@ -85,14 +87,15 @@ class Records:
 
         Raises StoreError where more than options are otherwise.
         """
-        self._demand_fixed(about)
+        self.demand_fixed(about)
         begun = {"event": BEGUN, "schema_version": SCHEMA_VERSION, "about": _as_json(about)}
         begun["from_iteration"] = iteration
         _, *others = self._events
         kept = [one for one in others if one.get("iteration", 0) <= iteration and one["event"] not in without]
         self._write([begun, *kept])
 
-    def _demand_fixed(self, about: Mapping[str, Any]) -> None:
+    def demand_fixed(self, about: Mapping[str, Any]) -> None:
+        """Raise StoreError where what may not change is otherwise than in the search that is here."""
         other = [name for name in FIXED if self.about.get(name) != about.get(name)]
         if other:
             raise StoreError(

@@ -36,6 +36,7 @@ COLUMNS = {
 }
 """Of the table, and what they are called in events."""
 GOALS, PROPOSED, CANDIDATE, CHOSEN, REACHED = "goals", "proposed", "candidate", "chosen", "reached"
+ENDED = "ended"
 
 Event = Mapping[str, Any]
 
@@ -51,7 +52,7 @@ class RunFolder:
     @contextmanager
     def opened(self, about: Mapping[str, Any], from_iteration: int | None) -> Iterator[None]:
         """To be written, by one process at a time. about: what the search depends on. from_iteration: go on from there,
-        once: a search that was killed after that is not sent back again.
+        once: a search that was killed after that, before it ended, is not sent back again.
 
         Raises StoreError where the folder holds another search, or another process is at it.
         """
@@ -174,6 +175,11 @@ class RunFolder:
             if "error" not in record:
                 yield {name: value for name, value in proposed[key].items() if name != "kept"} | dict(record)
 
+    def note_ended(self, iterations: int) -> None:
+        """The result is saved."""
+        if not any(self._records.of(ENDED)):
+            self._records.append(ENDED, iteration=iterations)
+
     # Networks.
 
     def of_iteration(self, iteration: int) -> Path:
@@ -194,7 +200,8 @@ class RunFolder:
         return self.path / f"{TRAINING}-{iterations}"
 
     def _went_on_from(self, iteration: int, about: Mapping[str, Any]) -> bool:
-        return self._records.from_iteration == iteration and not self._records.changes(about)
+        same = self._records.from_iteration == iteration and not self._records.changes(about)
+        return same and not any(self._records.of(ENDED))
 
     def _go_back_to(self, iteration: int, about: Mapping[str, Any]) -> None:
         """Forget the iterations after this one, and what other options would have made otherwise."""
@@ -203,13 +210,15 @@ class RunFolder:
             raise SecateurError(f"there is no iteration {iteration} to go back to in {self.path}; it has {done}")
         if not self._records.about:
             return
-        other_budget = self._records.about["budget"] != about["budget"]
-        self._records.go_back_to(iteration, about, without=(GOALS, REACHED) if other_budget else ())
-        for later in range(iteration + 1, done + 1):
-            shutil.rmtree(self.of_iteration(later), ignore_errors=True)
+        self._records.demand_fixed(about)
+        # First what can be made again, so that a kill leaves nothing that was made with other options.
         for trained in self.path.glob(f"{TRAINING}-*"):
             shutil.rmtree(trained)
         (self.path / SCORES).unlink(missing_ok=True)
+        same_goals = all(self._records.about.get(key) == about.get(key) for key in ("budget", "timed_on"))
+        self._records.go_back_to(iteration, about, without=(ENDED,) if same_goals else (ENDED, GOALS, REACHED))
+        for later in range(iteration + 1, done + 1):
+            shutil.rmtree(self.of_iteration(later), ignore_errors=True)
 
     def _tidy(self) -> None:
         """The table as the journal has it, and no weights of candidates that are out of the race."""

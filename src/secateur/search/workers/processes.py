@@ -124,9 +124,9 @@ class _Worker:
         """Raises SecateurError for what cannot be sent."""
         try:
             # A network goes by value: shared memory takes a file handle per tensor, of which a process has few.
-            pack = pickle.dumps if isinstance(value, nn.Module) else ForkingPickler.dumps
-            for line in self.lines:
-                self._send(line, (name, bytes(pack(value))))  # anew: memory that is shared is handed over once
+            network = pickle.dumps(value) if isinstance(value, nn.Module) else None
+            for line in self.lines:  # of all else memory is shared, which is handed over once
+                self._send(line, (name, network or bytes(ForkingPickler.dumps(value))))
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise SecateurError(
                 f"the {name} cannot be sent to workers: {error}; define its classes at the top of a module, or search "
@@ -197,7 +197,7 @@ def _serve(connection: Connection, device: str, threads: int, place: _Place) -> 
             shared[name] = pickle.loads(packed)  # noqa: S301
         except Exception as error:  # the user's modules may not be found here, or do anything
             reason = f"a worker cannot read the {name} ({type(error).__name__}: {error})"
-            unread[name] = Failure(f"{reason}; can a new process import its classes, and is there room for it?")
+            unread[name] = Failure(f"{reason}; can a new process import its classes, and is there room?", own=False)
 
 
 def _follow() -> None:

@@ -45,6 +45,8 @@ class Made:
     """A method, and what the network ends with after it: zeros, fewer channels, or neither."""
 
     method: Method
+    penalty: Method | None = None
+    """That acts beside it."""
     zeros: Weights | None = None
     """Whose choice of single weights stays zero for good."""
     plan: Callable[[], Plan] | None = None
