@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from calling import secateur
 
+import secateur as sc
+
 ASKED = [
     *("search", "lenet5", "--data", "digits", "--limit", "300", "--budget", "macs=0.6", "--block-ratio", "0.2"),
     *("--short-steps", "4", "--batch-size", "32", "--short-lr", "0.05", "--calibration", "64"),
@@ -104,7 +106,9 @@ def test_workers_find_the_users_own_classes(tmp_path: Path) -> None:
     few = ("--limit", "100", "--input-shape", "1,8,8", "--short-steps", "1", "--recover", "none", "--workers", "cpu:1")
     asked = ["search", "net_in_parts:Net", "--data", "digits", "--budget", "macs=0.9", *few, "--out", "found"]
     code = f"import sys; sys.argv = ['secateur', *{asked}]; from secateur.cli.app import main; sys.exit(main())"
-    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(Path(sc.__file__).parents[1])}
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "smaller and more accurate" in done.stdout
 

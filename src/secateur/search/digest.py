@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,5 +27,5 @@ def digest_of_images(data: ImageSet) -> str:
     return digest.hexdigest()
 
 
-def _bytes_of(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
