@@ -203,11 +203,12 @@ def _pruned(
 
 def _described(split: Split, model: nn.Module) -> dict[str, Any]:
     from secateur.partition.timing import by_rate, estimate
+    from secateur.partition.traffic import find_traffic
 
     needs, samples = split.needs(model), split.arrangement.samples
     times = estimate(split.arrangement, needs, split.topology, samples=1)
     return {
-        "bytes": (split.traffic(model).bytes // samples).tolist(),
+        "bytes": (find_traffic(split.arrangement, needs).bytes // samples).tolist(),
         "seconds": {
             "compute": times.compute.tolist(),
             "transfer": times.transfer.tolist(),

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from secateur.partition.owners import Owners
 from secateur.spec import PlanError, StoreError
 from secateur.spec.errors import nearest
+from secateur.spec.record import first_fault
 
 Given = Mapping[str, int | Sequence[int]]
 """By axis, module or `re:` pattern the device of each channel, or of all."""
@@ -63,8 +64,6 @@ def read_owners(path: str | Path) -> Given:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise StoreError(f"{path} cannot be read as owners of channels: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(step) for step in first["loc"]) or "(top level)"
         raise StoreError(
-            f"{path} does not say who owns what: at {place}: {first['msg']}; expected `layer: 2` or `layer.out: [0, 1]`"
+            f"{path} does not say who owns what: {first_fault(error)}; expected `layer: 2` or `layer.out: [0, 1]`"
         ) from error

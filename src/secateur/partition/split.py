@@ -166,10 +166,10 @@ def partition(
     split = Split(links, arrange(traced, found), traced.structure)
     proof = split.verify(model, inputs)
     if not proof.ok:
+        said = f"{proof.said()} {proof.detail}".strip()
         raise PlanError(
             "the parts of this network do not make what it makes as a whole; such networks cannot be taken apart "
-            f"({proof.said()} {proof.detail}".strip()
-            + ")"
+            f"({said})"
         )
     return split
 

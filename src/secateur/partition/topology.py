@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from secateur.spec import StoreError
+from secateur.spec.record import first_fault
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MISSING = 5.0
@@ -107,9 +108,7 @@ class Topology(BaseModel):
         try:
             return cls.model_validate(found)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(step) for step in first["loc"]) or "(top level)"
-            raise StoreError(f"{wrong}: at {place}: {first['msg']}") from error
+            raise StoreError(f"{wrong}: {first_fault(error)}") from error
 
     def link(self, sender: int, receiver: int) -> Link:
         """The link from one device to another; of several entries the last counts."""

@@ -16,6 +16,13 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+def first_fault(error: ValidationError) -> str:
+    """Where the first thing is that does not fit, and what is wrong with it."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(step) for step in first["loc"]) or "(top level)"
+    return f"at {place}: {first['msg']}"
+
+
 @dataclass(frozen=True)
 class Record:
     """Base of the records; each subclass has a `schema_version` field with the version it writes as its default."""
@@ -32,9 +39,7 @@ class Record:
         try:
             record = _adapter(cls).validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(step) for step in first["loc"]) or "(top level)"
-            raise StoreError(f"not a {cls.__name__} record: at {place}: {first['msg']}") from error
+            raise StoreError(f"not a {cls.__name__} record: {first_fault(error)}") from error
         expected = cls.__dataclass_fields__["schema_version"].default
         if record.schema_version != expected:
             raise StoreError(

@@ -183,6 +183,7 @@ class Search:
                 self.folder.note_reached(number)
                 break
             number += 1
+            self._share_base(look.base)
             if tried is None:
                 tried = self._tried(look, goals, number)
                 self.folder.note_proposals(number, tried)
@@ -204,6 +205,7 @@ class Search:
         if self.config.final_round_to in (1, "1") or (chosen and chosen[-1]["block"] == name):
             return look.base
         number = len(chosen) + 1
+        self._share_base(look.base)
         tried = self.folder.proposals(number, look.structure)
         if tried is None:
             plan = multiples(look.structure, self._scores(look), self._limits(self.config.final_round_to))
@@ -244,18 +246,21 @@ class Search:
     def _scores(self, look: _Look) -> Scores:
         left = None
         if self.config.keep_scores:
-            left = left_of(self._scores_of_dense(), self.folder.cuts(), look.structure)
+            left = left_of(self._scores_of_dense(look), self.folder.cuts(), look.structure)
         return self._scored(look) if left is None else left
 
-    def _scores_of_dense(self) -> Scores:
+    def _scores_of_dense(self, look: _Look) -> Scores:
+        """Noted, or found now, while the look waits."""
         found = self.folder.scores()
         if found is None:
-            found = self._scored(self._looked_at(self._network(0)))
+            dense = self._looked_at(self._network(0))
+            self._share_base(dense.base)
+            found = self._scored(dense)
+            self._share_base(look.base)
             self.folder.note_scores(found)
         return found
 
     def _scored(self, look: _Look) -> Scores:
-        self._share_base(look.base)
         ((_, found),) = self.workers.results([Task("scores", scored, {"structure": look.structure})])
         if isinstance(found, Failure):
             raise SecateurError(f"the network cannot be scored: {found.reason}")
@@ -263,7 +268,6 @@ class Search:
 
     def _iteration(self, number: int, look: _Look, tried: Sequence[Proposal]) -> nn.Module:
         """The network that wins the race, proved, saved and read again."""
-        self._share_base(look.base)
         winner, found, weights = Race(number, tried, self.config, self.folder, self.workers, self.told).winner()
         small, proof = self._made(look, winner, weights)
         after = {**winner.costs, "accuracy": found["accuracy"], "loss": found["loss"]}
