@@ -2,13 +2,12 @@
 
     SECATEUR_DATA=... python benchmarks/search.py [--data digits mnist] [--criteria l2 second-order] [--seeds 0 1 2]
 
-The dense network is trained from each seed. The search goes to half in iterations, its result is trained for some
-epochs; candidates are judged as they are after healing, and only the winner of an iteration is trained, for
-`winner_steps`. `one cut` is `prune` with what it does by itself when it is given data and this criterion, healed alike,
-then trained for as many steps as the search in all. Each trains at the best of three rates, as judged on images held
-out of training, with the same schedule; the accuracy, on test images, is the mean of three such trainings, which differ
-in the order of the images. The settings of the search were chosen on MNIST with other seeds, by training images that
-were held out.
+The dense network is trained from each seed. A search goes to half at once, or in steps of a quarter, of which each
+winner is trained a little; candidates are judged as they are after healing. `one cut` is `prune` with what it does by
+itself when it is given this criterion and the images that the searches calibrate on, healed alike. Then each is trained
+until all have had as many steps, at the best of three rates, as judged on images held out of training, with the same
+schedule; the accuracy, on test images, is the mean of three such trainings, which differ in the order of the images.
+The settings of the searches were chosen on MNIST with other seeds, by training images that were held out.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 from page import write_between_markers
 from runs import add_run
-from torch import nn
+from torch import Tensor, nn
 
 import secateur as sc
 from secateur.data import ImageSet, open_data
@@ -43,10 +42,9 @@ RATES = (0.001, 0.005, 0.02)
 DENSE_EPOCHS = {"digits": 30, "mnist": 3}
 LONG_EPOCHS = {"digits": 10, "mnist": 1}
 CRITERIA = ("l2", "second-order")
-CONFIG = SearchConfig(
-    recover="joint", block_ratio=0.25, judge_by="loss", short_steps=0, winner_steps=125, calibration=512
-)
 MACS = 0.5
+AT_ONCE = SearchConfig(recover="joint", block_ratio=MACS, judge_by="loss", short_steps=0, calibration=512)
+SEARCHES = {"search at once": AT_ONCE, "search in steps": replace(AT_ONCE, block_ratio=0.25, winner_steps=125)}
 TRAININGS = 3
 
 
@@ -56,19 +54,22 @@ def dense(data: str, train: ImageSet, seed: int) -> nn.Module:
     return model.eval()
 
 
-def searched(model: nn.Module, train: ImageSet, criterion: str, seed: int, workers: Workers) -> tuple[nn.Module, int]:
-    """The network, and the steps that it was trained for in the search."""
-    short = TrainConfig(batch_size=BATCH, learning_rate=0.02, schedule="cosine")
-    config = replace(CONFIG, criterion=criterion, short_training=short, seed=seed)
-    with tempfile.TemporaryDirectory() as folder:
-        inputs = example_inputs("lenet5", input_shape=SHAPE)
-        run = Path(folder) / "run"
-        result = Search(model, inputs, parse_budgets({"macs": MACS}), train, run, config, workers).run()
-    return result.model, CONFIG.winner_steps * len(result.rows)
+def opened(model: nn.Module, train: ImageSet, config: SearchConfig, folder: Path, workers: Workers) -> Search:
+    inputs = example_inputs("lenet5", input_shape=SHAPE)
+    config = replace(config, short_training=TrainConfig(batch_size=BATCH, learning_rate=0.02, schedule="cosine"))
+    return Search(model, inputs, parse_budgets({"macs": MACS}), train, folder / "run", config, workers)
 
 
-def cut_once(model: nn.Module, train: ImageSet, criterion: str, seed: int) -> nn.Module:
-    images = [x for x, _ in train.subset(512, seed).batches(128)]
+def searched(search: Search) -> tuple[nn.Module, dict[str, Any]]:
+    """The network; the steps that it was trained for, what was chosen, and how long all that took."""
+    start = time.monotonic()
+    result = search.run()
+    steps = search.config.winner_steps * len(result.rows)
+    blocks = [row["block"] for row in result.rows]
+    return result.model, {"own_steps": steps, "blocks": blocks, "search_s": time.monotonic() - start}
+
+
+def cut_once(model: nn.Module, images: list[Tensor], criterion: str, seed: int) -> nn.Module:
     budget = {"macs": MACS}
     return sc.prune(
         model, images[0][:2], budget=budget, data=images, criterion=criterion, recover="joint", seed=seed
@@ -111,16 +112,21 @@ def compare(
 ) -> None:
     """One network, criterion and seed by each way; runs of the same are replaced in the results."""
     workers = open_workers(who)
-    start = time.monotonic()
-    found, own = searched(model, train, criterion, seed, workers)
-    wall = time.monotonic() - start
+    made: dict[str, tuple[nn.Module, dict[str, Any]]] = {}
+    images: list[Tensor] = []
+    for way, config in SEARCHES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            search = opened(model, train, replace(config, criterion=criterion, seed=seed), Path(folder), workers)
+            images = [x for x, _ in search.material.calibration("cpu")]
+            made[way] = searched(search)
     workers.close()
-    once = cut_once(model, train, criterion, seed)
+    made["one cut"] = cut_once(model, images, criterion, seed), {"own_steps": 0}
     before = 100 * evaluate(model, test)["accuracy"]
-    for way, network, left in (("search", found, long), ("one cut", once, own + long)):
-        accuracies = trained(network, train, test, left, seed)
+    steps = long + max(facts["own_steps"] for _, facts in made.values())
+    for way, (network, facts) in made.items():
+        accuracies = trained(network, train, test, steps - facts["own_steps"], seed)
         row = {"seed": seed, "before": before, "accuracy": statistics.mean(accuracies), "macs": MACS}
-        row |= {"steps": own + long, "trainings": accuracies, "search_s": wall}
+        row |= {"steps": steps, "trainings": accuracies, **facts}
         print(data, criterion, way, json.dumps(row), flush=True)
         write_between_markers(PAGE, "search", table(add_run(RESULT, [data, criterion, way], row)))
 
