@@ -217,6 +217,10 @@ def test_admm_draws_weights_to_the_constraint(granularity: str, model: Net, stru
         residuals.append(admm.residual)
     assert max(residuals[-2:]) < 0.2 * residuals[0]
     assert residuals[-1] < residuals[4] < residuals[0]
+    own = {name: weight.detach() for name, weight in target.weights.items()}
+    asked = {"of all parameters": dict(model.named_parameters()), "of its own": own}
+    first, second = ([masks[name] for name in own] for masks in map(target.masks, asked.values()))
+    assert all(map(torch.equal, first, second))
 
 
 def test_admm_updates_are_those_of_the_paper() -> None:

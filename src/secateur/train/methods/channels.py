@@ -63,9 +63,9 @@ class Channels:
     def masks(self, values: Values, share: float | None = None) -> Masks:
         plan = self.plan(values, share)
         made: dict[str, Tensor] = {}
-        for name, value in values.items():
-            removed = removed_mask(value.shape, self._makers[name].dims, plan, value.device)
-            made[name] = ~removed.expand(value.shape)
+        for name, spec in self._makers.items():
+            value = values[name]
+            made[name] = ~removed_mask(value.shape, spec.dims, plan, value.device).expand(value.shape)
         return made
 
     def plan(self, values: Values | None = None, share: float | None = None) -> Plan:

@@ -34,7 +34,7 @@ class Target(Protocol):
     def masks(self, values: Values, share: float | None = None) -> Masks:
         """False at what goes, in the weights' shapes; for the final share, where none is given.
 
-        values: of all `weights`; of removed ones what they would be by now.
+        values: of all `weights`, and of others, which stay; of removed ones what they would be by now.
         """
         ...
 
@@ -80,7 +80,8 @@ class Weights:
 
     def masks(self, values: Values, share: float | None = None) -> Masks:
         asked = (self.share if share is None else share) if self.rises else None
-        return make_masks(self.scores(values), values, self._layouts, Request(self.pattern, asked, self.allocator, {}))
+        own = {name: values[name] for name in self.weights}
+        return make_masks(self.scores(own), own, self._layouts, Request(self.pattern, asked, self.allocator, {}))
 
     def state_dict(self) -> dict[str, Any]:
         return {}
