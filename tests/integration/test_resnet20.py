@@ -18,12 +18,13 @@ def test_resnet20_is_evaluated_pruned_proved_saved_and_loaded(data_dir: Path, tm
     before = secateur("evaluate", "resnet20", *weights, *data, "--json").record
     assert before["param_count"] == 269_722
     assert before["accuracy"] > 0.8
-    options = ["--budget", "macs=0.7", "--round-to", 2, "--out", tmp_path / "small", "--json"]
+    options = ["--budget", "macs=0.7", "--round-to", 2, "--calibration", 192, "--out", tmp_path / "small", "--json"]
     made = secateur("prune", "resnet20", *weights, *data, *options)
     assert made.code == 0, made.err
     assert made.record["before"]["accuracy"] == before["accuracy"]
     assert made.record["verification"]["ok"] is True
     assert 0.6 < made.record["after"]["macs"] / before["macs"] <= 0.7
+    assert made.record["after"]["accuracy"] > before["accuracy"] - 0.05
     again = secateur("evaluate", tmp_path / "small", *data, "--json").record
     assert again == {key: made.record["after"][key] for key in again}
     assert secateur("verify", tmp_path / "small", "--original", "resnet20", *weights).code == 0
