@@ -179,7 +179,8 @@ def main() -> None:
             print(way, json.dumps(row), flush=True)
             if not options.held_out:
                 add_run(RESULT, [way], row)
-                held = read_record(RESULT)
+                found = read_record(RESULT)
+                held = {one: found[one] for one in WAYS if one in found}
                 write_between_markers(PAGE, "devices", table(held, setting.accuracy(dense)))
                 write_between_markers(PAGE, "rates", curve(held, setting.speedup(dense)))
 
