@@ -3,7 +3,7 @@
     SECATEUR_DATA=... python benchmarks/devices.py [--ways "closed form" ...] [--seeds 0 1 2] [--epochs 16] [--held-out]
 
 Four devices alike, each with a share of the filters of every layer; bytes of all links for one image. Without training:
-`prune_crossings` to 40 % of the bytes, from 2,048 training images whose labels are not read. With as many epochs of
+`prune_crossings` to 40 % of the bytes, from 6,144 training images whose labels are not read. With as many epochs of
 training each, with the dense network's answers as a teacher: the crossings of the smallest norm go, down to 20 % of the
 bytes, and zeros stay; ADMM onto the same groups; ADMM onto kernels, which is the paper's projection; plain magnitude
 pruning. The last two have as many zeros as the first, and send what their zeros leave to be sent. Accuracy on the
@@ -41,7 +41,7 @@ from secateur.train.methods import ADMM, Target, Weights
 RESULT = Path(__file__).parent / "results" / "devices.json"
 PAGE = Path(__file__).parent.parent / "docs" / "devices.md"
 CASE = CASES["resnet20-2x"]
-DEVICES, IMAGES = 4, 2048
+DEVICES, IMAGES = 4, 6144
 SHARE = {"without training": 0.4, "retrained": 0.2}
 RATE, TEACHER = 0.1, 0.9
 """The largest learning rate, and the weight of the teacher's answers."""
