@@ -33,7 +33,7 @@ from secateur.data import ImageSet, open_data
 from secateur.models import example_inputs
 from secateur.partition import CrossingTarget, Split, partition, prune_crossings
 from secateur.partition.timing import by_rate
-from secateur.sparse import apply_masks_
+from secateur.sparse import apply_masks_, sparsity
 from secateur.structure import clone
 from secateur.train import Distillation, TrainConfig, evaluate, fit
 from secateur.train.methods import ADMM, Target, Weights
@@ -70,7 +70,7 @@ class Setting:
             "accuracy": self.accuracy(model),
             "bytes": crossing,
             "fewer": dense / crossing,
-            "sparsity": zeros_of(model),
+            "sparsity": sparsity(model),
             "speedup": self.speedup(model),
         }
 
@@ -141,7 +141,7 @@ def run(way: str, setting: Setting, seed: int) -> dict[str, Any]:
     else:
         cut = clone(setting.dense)
         cut_(cut, crossings(cut))
-        zeros = zeros_of(cut)
+        zeros = sparsity(cut)
         if way == "admm, kernels":
             model = by_admm(
                 setting, lambda net: Weights(net, sparsity=zeros, granularity="kernel", allocator="uniform"), seed
@@ -149,12 +149,6 @@ def run(way: str, setting: Setting, seed: int) -> dict[str, Any]:
         else:
             model = at_once(setting, lambda net: Weights(net, sparsity=zeros), seed)
     return {"seed": seed, **setting.row(model), **extra, "cpu_s": time.process_time() - start}
-
-
-def zeros_of(model: nn.Module) -> float:
-    """As a share of the weights."""
-    weights = [weight for weight in model.parameters() if weight.dim() > 1]
-    return sum(int((weight == 0).sum()) for weight in weights) / sum(weight.numel() for weight in weights)
 
 
 def main() -> None:
