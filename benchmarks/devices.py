@@ -1,6 +1,6 @@
 """ResNet-20 over four devices that need less of each other: without training, and after short retraining.
 
-    SECATEUR_DATA=... python benchmarks/devices.py [--ways "closed form" ...] [--seeds 0 1 2] [--epochs 16] [--held-out]
+    SECATEUR_DATA=... python benchmarks/devices.py [--ways "closed form" ...] [--seeds 0 1 2] [--epochs 24] [--held-out]
 
 Four devices alike, each with a share of the filters of every layer; bytes of all links for one image. Without training:
 `prune_crossings` to 40 % of the bytes, from 6,144 training images whose labels are not read. With as many epochs of
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from secateur.data import ImageSet, open_data
 from secateur.models import example_inputs
 from secateur.partition import CrossingTarget, Split, partition, prune_crossings
-from secateur.partition.timing import by_rate
+from secateur.partition.timing import by_rate, estimate
 from secateur.sparse import apply_masks_, sparsity
 from secateur.structure import clone
 from secateur.train import Distillation, TrainConfig, evaluate, fit
@@ -65,20 +65,16 @@ class Setting:
         return 100 * evaluate(model, self.judge)["accuracy"]
 
     def row(self, model: nn.Module) -> dict[str, Any]:
+        structure = self.split.arrangement, self.split.needs(model), self.split.topology
         crossing, dense = (self.split.traffic(found).total for found in (model, self.dense))
         return {
             "accuracy": self.accuracy(model),
             "bytes": crossing,
             "fewer": dense / crossing,
             "sparsity": sparsity(model),
-            "speedup": self.speedup(model),
+            "milliseconds": {f"{rate:g}": 1e3 * seconds for rate, seconds in by_rate(*structure).items()},
+            "milliseconds_alone": 1e3 * estimate(*structure, samples=1).alone,
         }
-
-    def speedup(self, model: nn.Module) -> dict[str, float]:
-        """Against one device, by the rate of links in Mbit/s."""
-        split = self.split
-        found = by_rate(split.arrangement, split.needs(model), split.topology)
-        return {f"{rate:g}": times for rate, times in found.items()}
 
 
 def closed_form(setting: Setting, seed: int) -> tuple[nn.Module, dict[str, Any]]:
@@ -132,7 +128,9 @@ def run(way: str, setting: Setting, seed: int) -> dict[str, Any]:
         return CrossingTarget(model, setting.split, SHARE["retrained"])
 
     extra: dict[str, Any] = {}
-    if way == "closed form":
+    if way == "dense":
+        model = setting.dense
+    elif way == "closed form":
         model, extra = closed_form(setting, seed)
     elif way == "crossings, retrained":
         model = at_once(setting, crossings, seed)
@@ -155,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--held-out", action="store_true", help="judge on held-out training images, write nothing")
     options = parser.parse_args()
@@ -168,21 +166,20 @@ def main() -> None:
         data = [x for x, _ in calibration.batches(256)]
         split = partition(dense, example_inputs(CASE.model), DEVICES, strategy="auto", data=data, seed=seed)
         setting = Setting(dense, split, calibration, train, judge, options.epochs)
-        for way in options.ways:
+        for way in ("dense", *options.ways):
             row = {**run(way, setting, seed), "epochs": options.epochs, "threads": options.threads}
             print(way, json.dumps(row), flush=True)
             if not options.held_out:
                 add_run(RESULT, [way], row)
                 found = read_record(RESULT)
-                held = {one: found[one] for one in WAYS if one in found}
-                write_between_markers(PAGE, "devices", table(held, setting.accuracy(dense)))
-                write_between_markers(PAGE, "rates", curve(held, setting.speedup(dense)))
+                held = {one: found[one] for one in ("dense", *WAYS) if one in found}
+                write_between_markers(PAGE, "devices", table(held))
+                write_between_markers(PAGE, "rates", curve(held))
 
 
-def table(held: Mapping[str, Any], dense: float) -> str:
+def table(held: Mapping[str, Any]) -> str:
     """Accuracy and bytes, mean over seeds, as Markdown."""
     lines = [
-        f"Dense: {dense:.2f} %.\n",
         "| way | seeds | zeros | fewer bytes | accuracy | CPU minutes |",
         "|---|---:|---:|---:|---:|---:|",
     ]
@@ -196,14 +193,16 @@ def table(held: Mapping[str, Any], dense: float) -> str:
     return "\n".join(lines)
 
 
-def curve(held: Mapping[str, Any], dense: Mapping[str, float]) -> str:
-    """How many times faster than one device, by the rate of the links, as Markdown."""
-    ways = {"dense": dense, **{way: found["runs"][0]["speedup"] for way, found in held.items()}}
+def curve(held: Mapping[str, Any]) -> str:
+    """Milliseconds an image, mean over seeds, by the rate of the links, as Markdown."""
+    dense = held["dense"]["runs"][0]
     lines = [
-        f"| Mbit/s | {' | '.join(ways)} |",
-        f"|---:|{'---:|' * len(ways)}",
+        f"| Mbit/s | dense, one device | {' | '.join(held)} |",
+        f"|---:|---:|{'---:|' * len(held)}",
     ]
-    lines += [f"| {rate} | {' | '.join(f'{found[rate]:.2f}x' for found in ways.values())} |" for rate in dense]
+    for rate in dense["milliseconds"]:
+        spread = [statistics.mean(run["milliseconds"][rate] for run in found["runs"]) for found in held.values()]
+        lines.append(f"| {rate} | {' | '.join(f'{found:,.0f}' for found in (dense['milliseconds_alone'], *spread))} |")
     return "\n".join(lines)
 
 
