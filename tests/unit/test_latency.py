@@ -268,8 +268,8 @@ def own_cache(tmp_path, monkeypatch) -> Path:
 
 
 def test_pruning_to_a_time_measures_once_and_says_what_was_won(own_cache, monkeypatch):
-    options = {"budget": {"latency": 0.7, "params": 0.9}, "round_to": 8, "allocator": "knapsack"}
-    first = sc.prune(Small(), LARGER, **options)
+    model, options = Small(), {"budget": {"latency": 0.7, "params": 0.9}, "round_to": 8, "allocator": "knapsack"}
+    first = sc.prune(model, LARGER, **options)
     assert first.verification is not None and first.verification.ok
     assert first.plan.kept
     assert {"latency_ms", "iqr_ms", "speedup", "threads", "batch"} <= first.after.keys() & first.before.keys()
@@ -278,9 +278,9 @@ def test_pruning_to_a_time_measures_once_and_says_what_was_won(own_cache, monkey
 
     measured: list[object] = []
     monkeypatch.setattr(Stopwatch, "share", lambda *_, **__: measured.append(1) or 1.0)
-    again = sc.prune(Small(), LARGER, **options)
+    again = sc.prune(model, LARGER, **options)
     assert not measured
-    latency = latency_model(Small().eval(), LARGER)
+    latency = latency_model(model.eval(), LARGER)
     assert latency.at(again.plan.sizes) <= 0.7 * latency.at({}) + 1e-6
 
 

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from secateur.models import build_model
-from secateur.partition import CrossingLasso, CrossingTarget, Topology, partition, prune_crossings, worth
+from secateur.partition import CrossingLasso, CrossingTarget, Split, Topology, partition, prune_crossings, worth
 from secateur.partition.assignment import Affinity, belonging_together, contiguous, dependence_across
+from secateur.partition.budget import Limit
 from secateur.partition.by_hand import read_owners
+from secateur.partition.choosing import choose, seconds_with
 from secateur.partition.device import Device, find_sendings, run_together, shard_bytes
 from secateur.partition.document import OpRecord, SplitRecord
 from secateur.partition.folder import RECORD, read_record, read_shard, shard_name
@@ -186,7 +188,7 @@ def test_what_cannot_be_met_is_refused() -> None:
         CrossingTarget(model, partition(model, x, cut_off), 0.5)
     with pytest.raises(BudgetError, match="cross whatever the weights are"):
         CrossingTarget(model, partition(model, x, 2), 1.5)
-    with pytest.raises(BudgetError, match="expected a share in"):
+    with pytest.raises(BudgetError, match=r"budget bytes=-1\.0 between devices: expected share"):
         CrossingTarget(model, partition(model, x, 2), -1.0)
 
 
@@ -200,7 +202,7 @@ def test_the_most_valuable_crossings_of_one_size_are_kept(values: list[float], s
     model = nn.Sequential(nn.Linear(4, 2 * len(values)), nn.ReLU(), nn.Linear(2 * len(values), 3)).eval()
     crossings = partition(model, torch.randn(1, 4), 2).crossings
     worth = np.resize(values, len(crossings))
-    kept = crossings.chosen(worth, Topology(devices=2), share * crossings.total())
+    kept = choose(crossings, worth, Topology(devices=2), Limit(share * crossings.total()))
     count = int(share * crossings.total() // 4)
     assert kept.sum() == min(count, len(crossings))
     assert np.sort(worth[kept]).sum() == pytest.approx(np.sort(worth)[::-1][: kept.sum()].sum())
@@ -276,7 +278,7 @@ def test_admm_and_lasso_drive_crossings_to_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["admm-crossings:split={},budget=0.3,strength=0.001", "lasso-crossings:split={},strength=0.02"]
+    "method", ["admm-crossings:split={},bytes=0.3,strength=0.001", "lasso-crossings:split={},strength=0.02"]
 )
 def test_training_by_name_needs_less_between_devices(tmp_path: Path, method: str) -> None:
     data = ("--data", "digits", "--limit", "256")
@@ -292,7 +294,7 @@ def test_training_by_name_needs_less_between_devices(tmp_path: Path, method: str
         np.sum(secateur("partition", tmp_path / name, "--like", tmp_path / "apart", "--json").record["bytes"])
         for name in ("net", "less", "tuned")
     ]
-    assert crossing[1] <= (0.3 if "budget" in method else 0.9) * crossing[0]
+    assert crossing[1] <= (0.3 if "bytes" in method else 0.9) * crossing[0]
     assert crossing[2] == crossing[1] > 0
 
 
@@ -612,12 +614,70 @@ def test_slow_links_are_relieved_first() -> None:
     )
     crossings = partition(model, x, 2).crossings
     alike, unlike = (
-        crossings.chosen(np.ones(len(crossings)), topology, 0.5 * crossings.total())
+        choose(crossings, np.ones(len(crossings)), topology, Limit(0.5 * crossings.total()))
         for topology in (Topology.alike(2), slow)
     )
     assert (
         crossings.bytes[unlike & (crossings.sender == 1)].sum() < crossings.bytes[alike & (crossings.sender == 1)].sum()
     )
+
+
+def seconds(split: Split, model: nn.Module) -> float:
+    return estimate(split.arrangement, split.needs(model), split.topology, samples=1).critical
+
+
+def test_a_budget_of_time_is_kept_to_and_links_are_relieved_evenly() -> None:
+    torch.manual_seed(0)
+    layers = [layer for width in (3, 24, 24) for layer in (nn.Conv2d(width, 24, 3, padding=1), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 5)).eval()
+    links = {"devices": 3, "links": {"mbit_per_s": 100}, "unlike": [{"devices": [0, 2], "mbit_per_s": 40}]}
+    split = partition(model, torch.randn(2, 3, 8, 8), Topology.model_validate(links))
+    data, before = [torch.randn(32, 3, 8, 8)], seconds(split, model)
+    fast = prune_crossings(model, split, {"latency": 0.6}, data, recover="none")
+    assert 0.5 * before < seconds(split, fast.model) <= 0.6 * before
+    small = prune_crossings(model, split, fast.bytes_after, data, recover="none")
+    assert small.bytes_after <= fast.bytes_after and seconds(split, small.model) > 1.1 * seconds(split, fast.model)
+    both = prune_crossings(
+        model, split, {"link_bytes": 0.2 * fast.bytes_before, "latency_ms": 600 * before}, data, recover="none"
+    )
+    assert both.bytes_after <= 0.2 * both.bytes_before and seconds(split, both.model) <= 0.6 * before
+    target = CrossingTarget(model, split, {"latency": 0.6})
+    assert target.share == pytest.approx(0.4)
+    masks = target.masks({name: weight.detach() for name, weight in target.weights.items()})
+    apply_masks_(model, masks)
+    assert 0.5 * before < seconds(split, model) <= 0.6 * before
+
+
+@given(share=st.floats(0.5, 1), seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_a_limit_of_time_holds_and_one_that_nothing_exceeds_takes_nothing(share: float, seed: int) -> None:
+    model, x = (
+        nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3)),
+        torch.ones(1, 6),
+    )
+    crossings, topology = partition(model.eval(), x, 3).crossings, Topology(devices=3)
+    values = np.random.default_rng(seed).random(len(crossings))
+    whole = seconds_with(crossings, topology, np.ones(len(crossings), dtype=bool))
+    some, every = (choose(crossings, values, topology, Limit(seconds=most * whole)) for most in (share, 1))
+    assert seconds_with(crossings, topology, some) <= share * whole and every.all()
+    assert values[some].sum() >= 0.5 * values[choose(crossings, values, topology, Limit(crossings.total(some)))].sum()
+
+
+def test_budgets_of_time_that_cannot_be_are_refused() -> None:
+    model, x = built("lenet5")
+    split = partition(model, x, 2)
+    for budget, said in (
+        ({"latency_ms": 1e-3}, "ms a sample cannot be met: .* takes .* ms by estimate"),
+        ({"latency": 1.5}, "budget latency=1.5 between devices: expected share"),
+        ({"latency_ms": -1.0}, "expected milliseconds of a sample"),
+        ({"macs": 0.5}, "budget of macs between devices: expected bytes or link_bytes or latency or latency_ms"),
+        ({}, "budget of nothing"),
+    ):
+        with pytest.raises(BudgetError, match=said):
+            CrossingTarget(model, split, budget)
+    missing = Topology.model_validate({"devices": 2, "links": {"missing": True}})
+    with pytest.raises(BudgetError, match="has no link"):
+        CrossingTarget(model, partition(model, x, missing), {"latency": 0.5})
 
 
 def test_nothing_need_cross_where_nothing_must() -> None:

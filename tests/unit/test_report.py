@@ -111,7 +111,7 @@ SECTIONS = {
     "depth": {"Before and after", "Widths", "What was cut together", "Proof"},
     "sensitivity": {"Sensitivity"},
     "search": {"Before and after", "What there is to choose from", "Step by step", "Widths", "Proof"},
-    "apart": {"What crosses", "Speed-up by link rate", "Accuracy", "Devices", "Where the zeros are"},
+    "apart": {"What crosses", "Time by link rate", "Accuracy", "Devices", "Where the zeros are"},
     "compare": {"Accuracy", "Costs", "Widths: channels", "Where the zeros are: single weights"},
     "log.jsonl": {"Training"},
 }
@@ -227,6 +227,7 @@ def test_traffic_is_that_of_the_partition(runs: Path, tmp_path: Path) -> None:
     for when in ("before", "after"):
         assert f"{run[when]['bytes'][0][1]:,}" in text
         assert f"{1e3 * run[when]['seconds']['critical_path']:.3g}" in text
+        assert all(f"{1e3 * seconds:.3g}" in text for seconds in run[when]["seconds_by_rate"].values())
     assert [stage["stage"] for stage in run["stages"]][:2] == ["before", "cut"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -55,9 +55,13 @@ class Options(ModelOptions, DataOptions, OutOptions):
         ),
     ] = STRATEGY
     budget: Annotated[
-        str | None,
-        Option(metavar="bytes=VALUE", help="Prune, so that this share, or so many bytes, cross for a sample at most."),
-    ] = None
+        list[str],
+        Option(
+            metavar="UNIT=VALUE",
+            help="Prune, to this share of the bytes (bytes=0.4), so many bytes of a sample (link_bytes=100000), this "
+            "share of its time (latency=0.5), or so many milliseconds (latency_ms=20), by estimate.",
+        ),
+    ] = field(default_factory=list[str])
     recover: Annotated[str, Option(help="How the rest makes up for what goes: joint, refit, none.")] = "joint"
     calibration: Annotated[int, Option(help="Training images for auto, and for the budget.")] = 1024
     batch: Annotated[int, Option(help="Samples that go through the devices at a time.")] = 16
@@ -82,8 +86,8 @@ def run(options: Options) -> Outcome:
         raise BudgetError(f"--batch {options.batch} --calibration {options.calibration}: give at least 1")
     if options.recover not in get_args(Recover):
         raise BudgetError(f"unknown --recover {options.recover}; expected {', '.join(get_args(Recover))}")
-    budget = None if options.budget is None else _parsed(options.budget)
-    if options.data is None and (budget is not None or options.strategy == "auto"):
+    budget = dict(_parsed(text) for text in options.budget)
+    if options.data is None and (budget or options.strategy == "auto"):
         raise DataError("--budget and --strategy auto look at data: name some with --data (secateur list data)")
     if options.out is not None:
         demand_new(options.out)
@@ -95,22 +99,22 @@ def run(options: Options) -> Outcome:
     split = _taken_apart(opened, inputs, options, images)
     model = opened.model
     record: dict[str, Any] = {"model": target.name, **_described(split, model)}
-    lines = [_matrix(record["bytes"], "before" if budget is not None else "bytes a sample")]
-    if budget is not None and images is not None:
+    lines = [_matrix(record["bytes"], "before" if budget else "bytes a sample")]
+    if budget and images is not None:
         model, pruned = _pruned(split, opened, budget, options, target, images)
         record |= pruned | {"after": _described(split, model)}
         lines += [_stages(pruned["stages"]), _matrix(record["after"]["bytes"], "after")]
     proof = split.verify(model, inputs)
     record["verification"] = as_record(proof)
     found = record.get("after") or record
-    stranded = int(np.array(found["bytes"])[split.topology.missing].sum())
-    if stranded:
+    if "seconds_by_rate" in found:
+        lines += [_seconds(found["seconds"]), _rates(record, record.get("after"))]
+    else:
+        stranded = int(np.array(found["bytes"])[split.topology.missing].sum())
         lines.append(
             f"{stranded:,} of these bytes have no link to cross, so there is no time to tell; --budget prunes what "
             "would need one, --owners moves channels"
         )
-    else:
-        lines += [_seconds(found["seconds"]), _rates(found["speedup"])]
     lines.append(proof.said())
     out = options.out
     if out is not None:
@@ -120,17 +124,21 @@ def run(options: Options) -> Outcome:
     return Outcome({**record, "out": None if out is None else str(out)}, "\n\n".join(lines), verified=proof.ok)
 
 
-def _parsed(text: str) -> float:
+def _parsed(text: str) -> tuple[str, float]:
+    from secateur.partition.budget import UNITS
     from secateur.spec import BudgetError
 
     unit, _, value = text.partition("=")
     try:
         number = float(value)
     except ValueError:
-        number = -1.0
-    if unit not in ("bytes", "link_bytes") or not 0 <= number < math.inf:
-        raise BudgetError(f"--budget {text}: expected bytes=0.4, a share of what crosses, or bytes=100000 for a sample")
-    return number
+        number = math.nan
+    if unit not in UNITS or math.isnan(number):
+        raise BudgetError(
+            f"--budget {text}: expected bytes=0.4, a share of what crosses, link_bytes=100000 for a sample, "
+            "latency=0.5, a share of the time of a sample, or latency_ms=20"
+        )
+    return unit, number
 
 
 def _taken_apart(opened: Opened, inputs: Any, options: Options, images: ImageSet | None) -> Split:
@@ -177,7 +185,7 @@ def _calibration(images: ImageSet, options: Options) -> ImageSet:
 
 
 def _pruned(
-    split: Split, opened: Opened, budget: float, options: Options, target: Target, images: ImageSet
+    split: Split, opened: Opened, budget: Mapping[str, float], options: Options, target: Target, images: ImageSet
 ) -> tuple[nn.Module, dict[str, Any]]:
     from secateur.partition import prune_crossings
     from secateur.train import evaluate
@@ -205,17 +213,16 @@ def _described(split: Split, model: nn.Module) -> dict[str, Any]:
     from secateur.partition.timing import by_rate, estimate
     from secateur.partition.traffic import find_traffic
 
-    needs, samples = split.needs(model), split.arrangement.samples
-    times = estimate(split.arrangement, needs, split.topology, samples=1)
+    structure = split.arrangement, split.needs(model), split.topology
+    crossing = find_traffic(*structure[:2]).bytes // split.arrangement.samples
+    times = estimate(*structure, samples=1)
+    seconds = {"compute": times.compute.tolist(), "one_device": times.alone}
+    if crossing[split.topology.missing].any():  # which cannot run
+        return {"bytes": crossing.tolist(), "seconds": seconds}
     return {
-        "bytes": (find_traffic(split.arrangement, needs).bytes // samples).tolist(),
-        "seconds": {
-            "compute": times.compute.tolist(),
-            "transfer": times.transfer.tolist(),
-            "critical_path": times.critical,
-            "one_device": times.alone,
-        },
-        "speedup": dict(by_rate(split.arrangement, needs, split.topology)),
+        "bytes": crossing.tolist(),
+        "seconds": {**seconds, "transfer": times.transfer.tolist(), "critical_path": times.critical},
+        "seconds_by_rate": dict(by_rate(*structure)),
     }
 
 
@@ -243,9 +250,15 @@ def _seconds(seconds: Mapping[str, Any]) -> str:
     )
 
 
-def _rates(speedup: Mapping[float, float]) -> str:
-    shown = "  ".join(f"{rate:g} Mbit/s {times:.2f}x" for rate, times in speedup.items())
-    return f"against one device that does the same arithmetic, by estimate, with links of {shown}"
+def _rates(before: Mapping[str, Any], after: Mapping[str, Any] | None) -> str:
+    """Of the network as it was and as it is, where it can run, and of one device that has it as it was."""
+    told = {"ms a sample" if after is None else "before, ms": before, "after, ms": after or {}}
+    found = {title: one["seconds_by_rate"] for title, one in told.items() if "seconds_by_rate" in one}
+    rates = next(iter(found.values()))
+    found["one device, ms"] = dict.fromkeys(rates, before["seconds"]["one_device"])
+    rows = {"links, Mbit/s": [f"{rate:g}" for rate in rates]}
+    rows |= {title: [f"{1e3 * seconds:.3g}" for seconds in of.values()] for title, of in found.items()}
+    return "\n".join(f"{title:<16}{''.join(f'{cell:>9}' for cell in cells)}" for title, cells in rows.items())
 
 
 def _save(
@@ -266,14 +279,20 @@ def _save(
     stages = [{"stage": stage, "accuracy": accuracy} for stage, accuracy in record.get("stages", {}).items()]
     demand_new(out)
     with in_one_piece(out) as folder:
-        split.save(folder, model, {"model": str(record["model"]), "strategy": strategy, "budget": options.budget})
+        split.save(
+            folder,
+            model,
+            {"model": str(record["model"]), "strategy": strategy, "budget": ", ".join(options.budget) or None},
+        )
         save(
             "partition",
             options,
             model,
             out=folder / MODEL,
             source=opened.source,
-            before=_metrics({key: record[key] for key in ("bytes", "seconds", "speedup")}, stages[:1]),
+            before=_metrics(
+                {key: record[key] for key in ("bytes", "seconds", "seconds_by_rate") if key in record}, stages[:1]
+            ),
             after=_metrics(record.get("after", {}), stages[-1:]),
             verification=proof,
             stages=stages,

@@ -17,9 +17,7 @@ from torch import Tensor
 
 from secateur.partition.device import shard_bytes
 from secateur.partition.steps import Arrangement, Step
-from secateur.partition.topology import Topology
-from secateur.partition.traffic import entry_bytes, own_rows
-from secateur.spec import BudgetError
+from secateur.partition.traffic import Needs, entry_bytes, own_rows
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,8 @@ class Crossings:
     """Of one sample."""
     fixed: np.ndarray
     """Bytes of one sample that cross whatever the weights are, `(sender, receiver)`."""
+    always: Needs
+    """Of what crosses whatever the weights are who needs it."""
     held: np.ndarray
     """`(devices,)`: bytes of weights that a device holds whatever crosses."""
 
@@ -112,46 +112,16 @@ class Crossings:
         """Bytes of one sample that cross, of all links; with everything kept where nothing is said."""
         return int(self.fixed.sum() + self.bytes[slice(None) if kept is None else kept].sum())
 
-    def chosen(self, values: np.ndarray, topology: Topology, most: float) -> np.ndarray:
-        """Whether each entry crosses: those of the highest value for the time that their link takes, as long as no more
-        than `most` bytes cross for a sample, no more than each link allows, and nothing where there is no link, and
-        devices have memory for the weights that read them.
-
-        Raises BudgetError where that cannot be.
-        """
-        room = topology.most_bytes - self.fixed
-        memory = topology.most_held - self.held
-        left = most - self.fixed.sum()
-        self._demand(room, memory, left, topology, most)
-        kept = np.zeros(len(self), dtype=bool)
-        times = self.bytes * topology.costs[self.sender, self.receiver]
-        for number in np.argsort(-values / times, kind="stable"):
-            receiver, cost, held = self.receiver[number], self.bytes[number], self.weights[number]
-            link = (self.sender[number], receiver)
-            if cost <= room[link] and cost <= left and held <= memory[receiver]:
-                kept[number] = True
-                room[link] -= cost
-                memory[receiver] -= held
-                left -= cost
-        return kept
-
-    def _demand(self, room: np.ndarray, memory: np.ndarray, left: float, topology: Topology, most: float) -> None:
-        if left < 0:
-            raise BudgetError(
-                f"{most:.0f} bytes a sample cannot be met: {int(self.fixed.sum())} cross whatever the weights are; "
-                f"allow as many"
-            )
-        for sender, receiver in np.argwhere(room < 0):
-            why = "is missing" if topology.missing[sender, receiver] else "has room for less"
-            raise BudgetError(
-                f"{int(self.fixed[sender, receiver])} bytes a sample must cross from device {sender} to {receiver}, "
-                f"whose link {why}; give these channels other owners (--owners)"
-            )
-        for device in np.flatnonzero(memory < 0):
-            raise BudgetError(
-                f"device {device} holds {self.held[device]} bytes of weights whatever crosses, and has room for "
-                f"{int(topology.most_held[device])}; give it fewer channels (--owners)"
-            )
+    def needs(self, kept: np.ndarray) -> Needs:
+        """Who needs what when these cross."""
+        found = {tensor: needed.copy() for tensor, needed in self.always.items()}
+        devices = self.arrangement.owners.devices
+        for tensor in np.unique(self.tensor[kept]).tolist():
+            mine = kept & (self.tensor == tensor)
+            entries = len(self.arrangement.places[tensor].owners)
+            needed = found.setdefault(tensor, np.zeros((devices, entries), dtype=bool))
+            needed[self.receiver[mine], self.entry[mine]] = True
+        return found
 
 
 def find_crossings(arrangement: Arrangement, parameters: Collection[str]) -> Crossings:
@@ -182,6 +152,7 @@ def find_crossings(arrangement: Arrangement, parameters: Collection[str]) -> Cro
         receiver=rows[:, 2],
         bytes=np.array([entry_bytes(arrangement, tensor) // arrangement.samples for tensor, _, _ in rows]),
         fixed=fixed,
+        always=needs,
         held=shard_bytes(arrangement, needs),
     )
 

@@ -1,4 +1,4 @@
-"""Training that needs less between devices, by name: `admm-crossings:split=DIR,budget=0.2`.
+"""Training that needs less between devices, by name: `admm-crossings:split=DIR,bytes=0.2`.
 
 `DIR` is a partition of the same network: its devices, links and owners count, whatever its weights are.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils._pytree import tree_map
 
+from secateur.partition.budget import UNITS
 from secateur.partition.folder import read_record
 from secateur.partition.split import Split, partition
 from secateur.partition.training import CrossingLasso, CrossingTarget
@@ -42,14 +43,19 @@ class OfCrossings:
 @METHODS.register("admm-crossings", "draws weights to the nearest that send less between devices (split=DIR)")
 @dataclass(frozen=True, kw_only=True)
 class ADMMOfCrossings(OfCrossings, WithADMM):
-    """`budget` as for `prune_crossings`, `strength` that of `lasso-crossings` beside it; the rest as for `admm`."""
+    """Budgets as for `prune_crossings`, half of the bytes where none is given; `strength` that of `lasso-crossings`
+    beside it; the rest as for `admm`."""
 
-    budget: float = 0.5
+    bytes: float | None = None
+    link_bytes: float | None = None
+    latency: float | None = None
+    latency_ms: float | None = None
     strength: float = 0.0
 
     def make(self, run: Run) -> Made:
         split = self.taken_apart(run)
-        target = CrossingTarget(run.model, split, self.budget)
+        given = {unit: value for unit in UNITS if (value := getattr(self, unit)) is not None}
+        target = CrossingTarget(run.model, split, given or 0.5)
         method = self.admm("admm-crossings", run, target)
         penalty = CrossingLasso(run.model, split, strength=self.strength) if self.strength else None
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.partition import worth
+from secateur.partition.budget import Budgets, by_unit, wanted
+from secateur.partition.choosing import choose, demand_possible
 from secateur.partition.split import Split
 from secateur.recover import SECOND_ORDER, joint_refit_, rebase_norms_, refit_
 from secateur.score.gradients import batches
@@ -40,30 +42,24 @@ class PrunedSplit:
     """What `evaluate` found: before, after the cut, after each stage of healing."""
 
 
-def wanted_bytes(split: Split, model: nn.Module, budget: float) -> float:
-    """Bytes of one sample that a budget means: a share of what crosses before, in [0, 1], or so many, above 1.
-
-    Raises BudgetError for others.
-    """
-    if not budget >= 0:
-        raise BudgetError(f"budget {budget} of bytes between devices: expected a share in [0, 1], or bytes a sample")
-    return budget * split.traffic(model).total / split.arrangement.samples if budget <= 1 else budget
-
-
 def prune_crossings(
     model: nn.Module,
     split: Split,
-    budget: float,
+    budget: Budgets,
     data: Iterable[Any],
     *,
     recover: Recover = "joint",
     evaluate: Evaluate | None = None,
     seed: int = 0,
 ) -> PrunedSplit:
-    """Cut weights so that no more than a budget of bytes crosses, that links carry no more than they can, that nothing
-    crosses where there is no link, and that devices have room for their weights. The model is not touched.
+    """Cut weights so that no more crosses than a budget of bytes or time allows, that links carry no more than they
+    can, that nothing crosses where there is no link, and that devices have room for their weights. The model is not
+    touched.
 
-    budget: see `wanted_bytes`. data: calibration batches; labels are not read. recover: `joint`, `refit` or `none`.
+    budget: 0.4 for that share of the bytes, 100000 for so many a sample, `{"latency": 0.5}` for that share of the time
+    a sample takes by estimate, `{"latency_ms": 20}` for so long; several all count.
+    data: calibration batches; labels are not read. recover: `joint`, `refit` or `none`.
+
     What goes is what rows of a device can best make up for by other columns (group OBS, with rows and columns of one
     device as the group), brought into line with what the network is measured to lose; healing is least squares, layer
     by layer, then layers together.
@@ -73,15 +69,15 @@ def prune_crossings(
     if recover not in get_args(Recover):
         raise BudgetError(f"unknown recover {recover!r} of a partition; expected {', '.join(get_args(Recover))}")
     held = list(data) if hasattr(data, "__next__") else data
-    crossings, most = split.crossings, wanted_bytes(split, model, budget)
-    crossings.chosen(np.ones(len(crossings)), split.topology, most)  # what cannot be met is an error now
+    crossings, limit = split.crossings, wanted(split, model, budget)
+    demand_possible(crossings, split.topology, limit)  # before anything is measured
     known = worth.measure(model, {site.weight for site in crossings.sites}, lambda: batches(held), seed)
     small = clone(model).eval()
     inherit(small, model)
     weights = dict(small.named_parameters())
     lost = np.where(crossings.norms(weights) > 0, worth.lost_by(crossings, known), -1.0)
-    kept = crossings.chosen(lost, split.topology, most) & (lost >= 0)
-    made_by = {"criterion": SECOND_ORDER, "budget": budget, "seed": seed}
+    kept = choose(crossings, lost, split.topology, limit) & (lost >= 0)
+    made_by = {"criterion": SECOND_ORDER, "seed": seed, **by_unit(budget)}
     masks = as_tensors(add_masks_(small, model, crossings.masks(kept, weights), "crossings", made_by))
     stages = {} if evaluate is None else {"before": evaluate(model), "cut": evaluate(small)}
     generator, plan = torch.Generator().manual_seed(seed), Plan(split.structure, {})

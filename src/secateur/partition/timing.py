@@ -84,10 +84,8 @@ def transfer_seconds(arrangement: Arrangement, needs: Needs, topology: Topology)
 
 
 def by_rate(arrangement: Arrangement, needs: Needs, topology: Topology) -> Mapping[float, float]:
-    """How many times faster the devices are together than the home device alone, by the rate of all links, Mbit/s; one
-    sample at a time."""
-    found = {rate: estimate(arrangement, needs, topology, samples=1, mbit_per_s=rate) for rate in RATES}
-    return {rate: times.alone / times.critical if times.critical else 1.0 for rate, times in found.items()}
+    """Seconds from the inputs to the outputs of one sample, by the rate of all links, Mbit/s."""
+    return {rate: estimate(arrangement, needs, topology, samples=1, mbit_per_s=rate).critical for rate in RATES}
 
 
 def _seconds(arrangement: Arrangement, sending: Sending, topology: Topology, mbit_per_s: float | None) -> float:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.partition.pruning import wanted_bytes
+from secateur.partition.budget import Budgets, Limit, wanted
+from secateur.partition.choosing import choose, demand_possible, seconds_with
 from secateur.partition.split import Split
 from secateur.sparse.masks import Masks
 from secateur.train.methods.targets import Values
@@ -27,23 +28,25 @@ class CrossingTarget:
 
     rises = True
 
-    def __init__(self, model: nn.Module, split: Split, budget: float) -> None:
+    def __init__(self, model: nn.Module, split: Split, budget: Budgets) -> None:
         """budget: as for `prune_crossings`. Raises BudgetError where it cannot be met."""
         self._split, self._crossings = split, split.crossings
-        self._most = wanted_bytes(split, model, budget)
-        self.share: float = 1 - self._most / max(1, self._crossings.total())
+        self._limit = wanted(split, model, budget)
+        everything = np.ones(len(self._crossings), dtype=bool)
+        self._whole = Limit(self._crossings.total(), seconds_with(self._crossings, split.topology, everything))
+        self.share: float = 1 - self._limit.share_of(self._whole)
         parameters = dict(model.named_parameters())
         self.weights: Mapping[str, nn.Parameter] = {
             site.weight: parameters[site.weight] for site in self._crossings.sites
         }
-        self._crossings.chosen(np.ones(len(self._crossings)), split.topology, self._most)
+        demand_possible(self._crossings, split.topology, self._limit)
 
     def see(self, values: Values) -> None:
         """Norms need no watching."""
 
     def masks(self, values: Values, share: float | None = None) -> Masks:
-        most = self._most if share is None else (1 - share) * self._crossings.total()
-        kept = self._crossings.chosen(self._crossings.norms(values), self._split.topology, max(most, self._most))
+        limit = self._limit if share is None else self._limit.loosened(self._whole, share)
+        kept = choose(self._crossings, self._crossings.norms(values), self._split.topology, limit)
         whole = {name: torch.ones_like(value, dtype=torch.bool) for name, value in values.items()}
         return whole | self._crossings.masks(kept, values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,9 @@ class Partition:
         found = []
         if before is not None and after is not None:
             found.append(Finding(METRICS["link_bytes"].change(_total(before), _total(after)), "bytes between devices"))
-        speedup = self._speedup("after") or self._speedup("before")
-        if speedup:
-            rate, times = max(speedup, key=lambda pair: pair[1])
-            found.append(Finding(f"{times:.2g}×", f"as fast as one device with links of {rate:g} Mbit/s, by estimate"))
+        pays = self._pays()
+        if pays is not None:
+            found.append(pays)
         lost = self._lost()
         return found if lost is None else [*found, lost]
 
@@ -80,8 +80,8 @@ class Partition:
         pictures = [made for when in ("before", "after") for made in [self._matrix(when)] if made]
         if pictures:
             yield Section("What crosses", joined(pictures))
-        if self._speedup("before"):
-            yield Section("Speed-up by link rate", self._rates())
+        if self._by_rate("before"):
+            yield Section("Time by link rate", self._rates())
         times = self._times()
         if times:
             head = ("For a sample, by estimate", "busiest device", "links in all", "start to end", "one device alone")
@@ -112,9 +112,24 @@ class Partition:
             return None
         return [[value for value in row if value is not None] for row in found]
 
-    def _speedup(self, when: str) -> list[tuple[float, float]]:
-        pairs = ((_rate(rate), number(times)) for rate, times in object_of(self._said(when), "speedup").items())
-        return sorted((rate, times) for rate, times in pairs if rate is not None and rate > 0 and times is not None)
+    def _by_rate(self, when: str) -> list[tuple[float, float]]:
+        """(Mbit/s of every link, milliseconds of a sample)."""
+        told = object_of(self._said(when), "seconds_by_rate").items()
+        pairs = [(_rate(rate), number(seconds)) for rate, seconds in told]
+        return sorted((rate, 1e3 * seconds) for rate, seconds in pairs if rate and seconds and min(rate, seconds) > 0)
+
+    def _alone(self) -> float | None:
+        """Milliseconds of a sample on one device, before anything was pruned."""
+        found = number(object_of(self._said("before"), "seconds").get("one_device"))
+        return 1e3 * found if found and found > 0 else None
+
+    def _pays(self) -> Finding | None:
+        """With the slowest links with which the devices are faster than one of them."""
+        alone, found = self._alone(), self._by_rate("after") or self._by_rate("before")
+        faster = [rate for rate, time in found if alone is not None and time < alone]
+        if faster:
+            return Finding(f"{min(faster):g} Mbit/s", "of every link make the devices faster than one, by estimate")
+        return None
 
     def _times(self) -> list[list[str]]:
         """Milliseconds."""
@@ -125,7 +140,7 @@ class Partition:
             links = [seconds for row in _rows(found.get("transfer")) for seconds in _numbers(row)]
             ends = [number(found.get(key)) for key in ("critical_path", "one_device")]
             if found:
-                rows.append([f"{when} pruning", *map(_milliseconds, (busiest, sum(links), *ends))])
+                rows.append([f"{when} pruning", *map(_milliseconds, (busiest, sum(links) if links else None, *ends))])
         return rows
 
     def _stages(self) -> list[tuple[str, str]]:
@@ -165,26 +180,25 @@ class Partition:
         return figure(table(f"{title}: bytes of one sample", head, rows, kind="numbers matrix"), says)
 
     def _rates(self) -> Html:
-        found = {"before pruning": self._speedup("before"), "after pruning": self._speedup("after")}
+        found = {"before pruning": self._by_rate("before"), "after pruning": self._by_rate("after")}
+        rates = sorted({rate for of in found.values() for rate, _ in of})
+        alone = self._alone()
+        if alone is not None:
+            found["one device"] = [(rate, alone) for rate in rates]
         series = [Series(when, of) for when, of in found.items() if of]
-        every = [point for one in series for point in one.points]
-        rates = [rate for rate, _ in every]
-        across = Scale(min(rates), max(max(rates), 10 * min(rates)), lambda rate: f"{rate:g}", logarithmic=True)
-        up = Scale.over([0.0, *(times for _, times in every)], lambda times: f"{times:g}×")
-        best = max(every, key=lambda point: point[1])
+        times = [time for one in series for _, time in one.points]
+        across, up = _decades(rates), _decades(times)
+        pays = self._pays()
         says = (
-            f"At best {best[1]:.2f} times as fast as one device alone, with links of {best[0]:g} Mbit/s; by estimate."
+            "At none of these rates are the devices faster than one, by estimate."
+            if pays is None
+            else f"From {pays.figure} on the devices are faster than one, by estimate."
         )
-        picture = chart(
-            series,
-            across,
-            up,
-            title="Speed-up by link rate",
-            says=says,
-            axes=("Mbit/s of every link", "times as fast as one device"),
-        )
-        rows = [[f"{rate:g}", *(_at(of, rate) for of in found.values() if of)] for rate in dict.fromkeys(rates)]
-        return figure(picture, says, table("Speed-up", ("Mbit/s", *(one.name for one in series)), rows))
+        axes = ("Mbit/s of every link", "milliseconds a sample")
+        picture = chart(series, across, up, title="Time by link rate", says=says, axes=axes)
+        rows = [[f"{rate:g}", *(_at(one.points, rate) for one in series)] for rate in rates]
+        head = ("Mbit/s", *(one.name for one in series))
+        return figure(picture, says, table("Milliseconds a sample", head, rows, kind="numbers"))
 
     def _devices(self) -> Html:
         speeds = self.topology.get("speeds")
@@ -227,8 +241,13 @@ def _rate(text: str) -> float | None:
         return None
 
 
+def _decades(values: Sequence[float]) -> Scale:
+    low, high = (10.0 ** math.floor(math.log10(min(values))), 10.0 ** math.ceil(math.log10(max(values))))
+    return Scale(low, max(high, 10 * low), lambda value: f"{value:g}", logarithmic=True)
+
+
 def _at(pairs: Sequence[tuple[float, float]], rate: float) -> str:
-    return next((f"{times:.3g}×" for at, times in pairs if at == rate), NOTHING)
+    return next((f"{time:.3g}" for at, time in pairs if at == rate), NOTHING)
 
 
 def _cell(value: float, most: float, *, own: bool) -> Html:
