@@ -15,14 +15,15 @@ from torch import distributed, nn
 
 import secateur as sc
 from secateur.allocate.knobs import Limits
-from secateur.cost import network_costs
+from secateur.cost import CostModel, network_costs
+from secateur.cost.table import LatencyTable
 from secateur.data import open_data
 from secateur.models import build_model, example_inputs
 from secateur.search.netadapt import Search, SearchConfig, SearchResult, candidate
 from secateur.search.netadapt.proposals import ALL_BLOCKS, Proposal, goals_of, multiples, proposals
 from secateur.search.netadapt.records import Records
 from secateur.search.workers import Failure, InProcess, Task, open_workers
-from secateur.spec import BudgetError, parse_budgets
+from secateur.spec import BudgetError, Structure, parse_budgets
 from secateur.structure import clone
 from secateur.train import Distillation, TrainConfig, block_features
 
@@ -117,6 +118,25 @@ def test_a_search_ends_within_the_budget_and_all_is_on_the_disk(tmp_path: Path) 
     macs = [row["macs"] for row in result.front]
     accuracies = [row["accuracy"] for row in result.front]
     assert macs == sorted(macs, reverse=True) and accuracies == sorted(accuracies, reverse=True)
+
+
+class ByMacs(CostModel):
+    """Of a device on which a multiply-accumulate takes a millisecond."""
+
+    def __init__(self, structure: Structure) -> None:
+        super().__init__(structure, "macs")
+        self.table = LatencyTable()
+
+
+def test_a_search_for_time_tells_times_and_its_front_is_by_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Search, "_latency", lambda _, __, traced: ByMacs(traced.structure))
+    found, said = search(tmp_path / "run"), list[str]()
+    result = replace(found, budgets=parse_budgets("latency=0.6"), told=said.append).run()
+    assert result.front_by == "latency_ms" and all("latency_ms" in row for row in (*result.rows, *result.front))
+    assert result.after["latency_ms"] <= 0.6 * result.before["latency_ms"]
+    assert said[0].endswith("ms") and said[-1].endswith(f"{result.rows[-1]['latency_ms']:.3f}")
 
 
 def _widths(model: nn.Module) -> list[int]:

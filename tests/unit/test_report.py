@@ -27,7 +27,9 @@ from secateur.report import read_run, write_report
 from secateur.report.charts import Scale
 from secateur.report.density import read_densities
 from secateur.report.numbers import NOTHING, exact, number
+from secateur.report.search import Search
 from secateur.spec import ElementMasks, RunRecord, SecateurError, StoreError
+from secateur.spec.front import front_of
 from secateur.store import save_folder
 from secateur.store.masks import write_masks
 
@@ -210,15 +212,29 @@ def test_blocks_that_leave_have_no_width(runs: Path, tmp_path: Path) -> None:
 
 
 def test_the_front_is_that_of_the_search(runs: Path) -> None:
-    from secateur.report.search import Search, front_of
     from secateur.search.netadapt.run_folder import RunFolder
 
     wanted = RunFolder(runs / "search").front()
     found = Search.read(runs / "search")
-    assert found is not None
-    assert [(row["iteration"], row["block"], row["macs"]) for row in front_of(found.tried)] == [
+    assert found is not None and found.cost == "macs"
+    assert [(row["iteration"], row["block"], row["macs"]) for row in front_of(found.tried, found.cost)] == [
         (row["iteration"], row["block"], row["macs"]) for row in wanted
     ]
+
+
+def test_the_front_is_by_what_the_budget_limits(runs: Path, tmp_path: Path) -> None:
+    journal = (runs / "search" / "search.jsonl").read_text()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "search.jsonl").write_text(journal.replace('"mac_count"', '"param_count"'))
+    found = Search.read(tmp_path / "other")
+    assert found is not None and found.cost == "param_count"
+    text = shown(tmp_path, tmp_path / "other").text
+    assert "Accuracy by parameters" in text and "Accuracy by multiply-accumulates" not in text
+    front = front_of(found.tried, found.cost)
+    assert all(
+        any(kept["param_count"] <= row["param_count"] and kept["accuracy"] >= row["accuracy"] for kept in front)
+        for row in found.tried
+    )
 
 
 def test_traffic_is_that_of_the_partition(runs: Path, tmp_path: Path) -> None:

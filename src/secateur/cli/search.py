@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from secateur.data import ImageSet
     from secateur.search.netadapt import Search, SearchConfig
 
+TITLES = {
+    "macs": "MACs",
+    "param_count": "parameters",
+    "size_bytes": "bytes",
+    "activation_bytes": "activation bytes",
+    "latency_ms": "ms",
+}
+"""Of costs, in tables."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(ModelOptions, DataOptions, SelectorOptions, ArithmeticOptions):
@@ -115,9 +124,13 @@ def run(options: Options) -> Outcome:
     proof = result.verification
     lines = [_history(result.rows), "", before_and_after(before, after)]
     lines += [proof.said()] if proof is not None else []
-    lines += [f"saved to {result.folder}", "", "no other candidate was both smaller and more accurate than these:"]
     lines += [
-        _front(result.front),
+        f"saved to {result.folder}",
+        "",
+        f"no other candidate was both more accurate and lower in {TITLES[result.front_by]} than these:",
+    ]
+    lines += [
+        _front(result.front, result.front_by),
         f"secateur materialise {options.out} --iteration N --block NAME --out DIR saves one",
     ]
     record = {
@@ -125,6 +138,7 @@ def run(options: Options) -> Outcome:
         "after": after,
         "iterations": list(result.rows),
         "front": list(result.front),
+        "front_by": result.front_by,
         "verification": None if proof is None else as_record(proof),
         "out": str(result.folder),
     }
@@ -212,17 +226,17 @@ def _short_steps(options: Options, images: int) -> int:
 
 def _history(rows: Sequence[Mapping[str, Any]]) -> str:
     timed = any("latency_ms" in row for row in rows)
-    lines = [("N", "block", "before", "after", "accuracy", "MACs", "bytes", *(["ms"] if timed else []))]
-    for row in rows:
-        sizes = (str(row["before"]), str(row["after"]))
-        costs = (f"{row['macs']:,}", f"{row['size_bytes']:,}", *([f"{row['latency_ms']:.3f}"] if timed else []))
-        lines.append((str(row["iteration"]), row["block"], *sizes, f"{row['accuracy']:.4f}", *costs))
-    return table(lines)
+    return _listed(rows, ("before", "after"), ("macs", "size_bytes", *(["latency_ms"] if timed else [])))
 
 
-def _front(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [("N", "block", "accuracy", "MACs", "bytes")]
+def _front(rows: Sequence[Mapping[str, Any]], cost: str) -> str:
+    return _listed(rows, (), tuple(dict.fromkeys((cost, "macs", "size_bytes"))))
+
+
+def _listed(rows: Sequence[Mapping[str, Any]], sizes: Sequence[str], costs: Sequence[str]) -> str:
+    lines = [("N", "block", *sizes, "accuracy", *(TITLES[cost] for cost in costs))]
     for row in rows:
-        costs = (f"{row['macs']:,}", f"{row['size_bytes']:,}")
-        lines.append((str(row["iteration"]), row["block"], f"{row['accuracy']:.4f}", *costs))
+        widths = (str(row[size]) for size in sizes)
+        spent = (f"{row[cost]:.3f}" if cost == "latency_ms" else f"{row[cost]:,}" for cost in costs)
+        lines.append((str(row["iteration"]), row["block"], *widths, f"{row['accuracy']:.4f}", *spent))
     return table(lines)

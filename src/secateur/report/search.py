@@ -9,19 +9,18 @@ from typing import Any
 
 from secateur.report.charts import Scale, Series, chart
 from secateur.report.html import Html, element, joined, name
-from secateur.report.numbers import count, exact, number, percent, size
+from secateur.report.numbers import METRICS, exact, number, percent
 from secateur.report.parts import Section, facts, figure, hidden, table
 from secateur.report.reading import object_of, read_bytes, read_lines
 from secateur.report.run import Finding
 from secateur.report.saved_model import SavedModel
 from secateur.spec import StoreError
+from secateur.spec.front import Event, cost_of_unit, front_of
 from secateur.spec.saved import RECIPE
 
 JOURNAL, RESULT = "search.jsonl", "result"
 COMMAND = element("code", "secateur search --recipe recipe.yaml")
-NUMBERS = ("accuracy", "macs", "param_count", "size_bytes")
-
-Event = Mapping[str, Any]
+COSTS = ("macs", "param_count", "size_bytes")
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,8 @@ class Search:
     """Candidates as they were judged last, with their costs."""
     chosen: Sequence[Event]
     """What each iteration chose."""
+    cost: str
+    """The metric that the first budget limits."""
     result: SavedModel | None
     recipe: str
 
@@ -45,10 +46,11 @@ class Search:
         events = list(read_lines(path / JOURNAL))
         if not events or events[0].get("event") != "begun":
             raise StoreError(f"{path / JOURNAL} is no journal of a search; name a folder of secateur search")
-        chosen = [event for event in events if event.get("event") == "chosen" and _has_numbers(event)]
+        cost = _cost(events)
+        chosen = [event for event in events if event.get("event") == "chosen" and _has_numbers(event, cost)]
         recipe = read_bytes(path / RECIPE).decode(errors="replace") if (path / RECIPE).is_file() else ""
         result = SavedModel.read(path / RESULT)
-        return cls(path, object_of(events[0], "about"), _tried(events), chosen, result, recipe)
+        return cls(path, object_of(events[0], "about"), _tried(events, cost), chosen, cost, result, recipe)
 
     def title(self) -> str:
         return "Search" if self.result is None else f"Search for a smaller {self.result.network()}"
@@ -81,31 +83,37 @@ class Search:
         yield Section("Where it comes from", self._provenance())
 
     def _front(self) -> Html:
-        front = front_of(self.tried)
-        seen = Series("other candidates", _points(self.tried), joined=False, quiet=True)
-        best, way = Series("no other is better", _points(front)), Series("what the search chose", _points(self.chosen))
+        front, cost = front_of(self.tried, self.cost), METRICS[self.cost]
+        seen = Series("other candidates", self._points(self.tried), joined=False, quiet=True)
+        best = Series("no other is better", self._points(front))
+        way = Series("what the search chose", self._points(self.chosen))
         series = [seen, best, way] if self.chosen else [seen, best]
         every = [point for one in series for point in one.points]
-        across = Scale.over([x for x, _ in every], count)
+        across = Scale.over([x for x, _ in every], cost.shown)
         up = Scale.over([y for _, y in every], lambda share: f"{100 * share:g} %", floor=0.01)
+        label = cost.label.lower()
         says = (
             f"{len(front)} of {len(self.tried)} candidates are beaten by no other in both accuracy and "
-            f"multiply-accumulates, from {percent(front[0]['accuracy'])} at {count(front[0]['macs'])} down to "
-            f"{percent(front[-1]['accuracy'])} at {count(front[-1]['macs'])}; accuracy is on images held out."
+            f"{label}, from {percent(front[0]['accuracy'])} at {cost.shown(front[0][self.cost])} down to "
+            f"{percent(front[-1]['accuracy'])} at {cost.shown(front[-1][self.cost])}; accuracy is on images held out."
         )
         picture = chart(
             series,
             across,
             up,
-            title="Accuracy by multiply-accumulates",
+            title=f"Accuracy by {label}",
             says=says,
-            axes=("multiply-accumulates", "accuracy on held-out images"),
+            axes=(label, "accuracy on held-out images"),
         )
         rows = (
-            [joined([exact(row.get("iteration")), ". ", name(_block(row), 40)]), percent(row["accuracy"]), *_costs(row)]
+            [
+                joined([exact(row.get("iteration")), ". ", name(_block(row), 40)]),
+                percent(row["accuracy"]),
+                *self._costs(row),
+            ]
             for row in front
         )
-        head = ("Iteration and block", "Accuracy", "Multiply-accumulates", "Parameters", "Size")
+        head = ("Iteration and block", "Accuracy", *self._labels())
         return figure(picture, says, table("Candidates that no other beats", head, rows))
 
     def _steps(self) -> Html:
@@ -114,12 +122,23 @@ class Search:
                 joined([exact(row.get("iteration")), ". ", name(_block(row), 40)]),
                 f"{exact(row.get('before'))} → {exact(row.get('after'))}",
                 percent(row["accuracy"]),
-                *_costs(row),
+                *self._costs(row),
             ]
             for row in self.chosen
         )
-        head = ("Block", "Width", "Accuracy", "Multiply-accumulates", "Parameters", "Size")
-        return table("What each iteration chose", head, rows)
+        return table("What each iteration chose", ("Block", "Width", "Accuracy", *self._labels()), rows)
+
+    def _points(self, rows: Sequence[Event]) -> list[tuple[float, float]]:
+        return [(float(row[self.cost]), float(row["accuracy"])) for row in rows]
+
+    def _labels(self) -> list[str]:
+        return [METRICS[key].label for key in self._told()]
+
+    def _costs(self, row: Event) -> list[str]:
+        return [METRICS[key].shown(row[key]) for key in self._told()]
+
+    def _told(self) -> list[str]:
+        return list(dict.fromkeys((self.cost, *COSTS)))
 
     def _provenance(self) -> Html:
         asked = {
@@ -132,16 +151,16 @@ class Search:
         return joined([told, hidden(self.recipe, "Recipe of the search") if self.recipe else "", files])
 
 
-def front_of(rows: Sequence[Event]) -> list[Event]:
-    """Those that no other beats in both accuracy and multiply-accumulates, the largest first."""
-    best: list[Event] = []
-    for row in sorted(rows, key=lambda row: (row["macs"], -row["accuracy"])):
-        if not best or row["accuracy"] > best[-1]["accuracy"]:
-            best.append(row)
-    return best[::-1]
+def _cost(events: Sequence[Event]) -> str:
+    for event in events:
+        goals = event.get("goals")
+        if event.get("event") == "goals" and isinstance(goals, list) and goals and isinstance(goals[0], dict):
+            named = cost_of_unit(str(goals[0].get("unit")))
+            return named if named in METRICS else COSTS[0]
+    return COSTS[0]
 
 
-def _tried(events: Sequence[Event]) -> list[Event]:
+def _tried(events: Sequence[Event], cost: str) -> list[Event]:
     costs: dict[tuple[Any, int], Event] = {}
     last: dict[tuple[Any, int], Event] = {}
     for event in events:
@@ -152,19 +171,11 @@ def _tried(events: Sequence[Event]) -> list[Event]:
         elif event.get("event") == "candidate":
             last[str(event.get("iteration")), int(number(event.get("place")) or 0)] = event
     joint = [{**costs.get(key, {}), **event} for key, event in last.items() if "error" not in event]
-    return [row for row in joint if _has_numbers(row)]
+    return [row for row in joint if _has_numbers(row, cost)]
 
 
-def _has_numbers(row: Event) -> bool:
-    return all(number(row.get(key)) is not None for key in NUMBERS)
-
-
-def _points(rows: Sequence[Event]) -> list[tuple[float, float]]:
-    return [(float(row["macs"]), float(row["accuracy"])) for row in rows]
-
-
-def _costs(row: Event) -> tuple[str, str, str]:
-    return count(row["macs"]), count(row["param_count"]), size(row["size_bytes"])
+def _has_numbers(row: Event, cost: str) -> bool:
+    return all(number(row.get(key)) is not None for key in ("accuracy", cost, *COSTS))
 
 
 def _block(row: Event) -> str:

@@ -42,6 +42,7 @@ from secateur.search.netadapt.race import Race
 from secateur.search.netadapt.run_folder import Event, RunFolder
 from secateur.search.workers import Failure, InProcess, Task, Workers
 from secateur.spec import Budget, RunRecord, Scores, SecateurError, Structure, Verification
+from secateur.spec.budget import LATENCY_MS
 from secateur.spec.files import write_whole
 from secateur.store import environment, history_of, read_run, remember_cut, save_folder
 from secateur.structure import Traced, clone, trace_program
@@ -67,7 +68,9 @@ class SearchResult:
     rows: Sequence[Event]
     """What each iteration chose: `iteration`, `block`, `before`, `after`, `accuracy` and costs."""
     front: Sequence[Event]
-    """Candidates that no other beats in both accuracy and multiply-accumulates, the largest first."""
+    """Candidates that no other beats in both accuracy and the cost of `front_by`, the largest first."""
+    front_by: str
+    """What the first budget limits: `macs`, `latency_ms`, ..."""
     verification: Verification | None
     """The worst of all iterations."""
     folder: Path
@@ -123,7 +126,7 @@ class Search:
             for name, text in self.texts.items():
                 write_whole(self.path / name, text)
             self._share()
-            self.told(live_table.HEAD)
+            self.told(live_table.head(timed=self._is_timed))
             look = self._searched()
             return self._finished(self._rounded(look))
 
@@ -223,8 +226,12 @@ class Search:
         structure = restrict(
             traced.structure, base, ignore=config.ignore, targets=config.targets, granularity=config.granularity
         )
-        timed = needs_times(list(self.budgets), config.round_to)
-        return _Look(base, traced, structure, self._latency(base, traced) if timed else None)
+        return _Look(base, traced, structure, self._latency(base, traced) if self._is_timed else None)
+
+    @property
+    def _is_timed(self) -> bool:
+        """Whether times are to be measured, of the budgets or of the sizes that are fast."""
+        return needs_times(list(self.budgets), self.config.round_to)
 
     def _latency(self, base: nn.Module, traced: Traced) -> LatencyModel:
         """On the device of the long training, which is where the user wants it to be fast."""
@@ -291,16 +298,19 @@ class Search:
         rows = self.folder.chosen()
         if self.config.long_epochs:
             self._train_(base, self.folder.training(len(rows)))
-        before, after = (
-            {**network_costs(self._looked_at(model).structure), **evaluate(model, self.material.held_out)}
-            for model in (self.model, base)
-        )
+        before, after = self._metrics(self.model), self._metrics(base)
         runs = [read_run(self.folder.of_iteration(row["iteration"])) for row in rows]
         proofs = [run.verification for run in runs if run.verification is not None]
         worst = max(proofs, key=lambda proof: proof.relative_diff, default=None)
         self._save(base, self.folder.result, before, after, worst)
         self.folder.note_ended(len(rows))
-        return SearchResult(base, before, after, rows, self.folder.front(), worst, self.folder.result)
+        front, by = self.folder.front(), self.folder.front_by()
+        return SearchResult(base, before, after, rows, front, by, worst, self.folder.result)
+
+    def _metrics(self, model: nn.Module) -> Event:
+        look = self._looked_at(model)
+        timed = {} if look.latency is None else {LATENCY_MS: look.latency.at({})}
+        return {**network_costs(look.structure), **timed, **evaluate(model, self.material.held_out)}
 
     def _train_(self, base: nn.Module, checkpoint_dir: Path) -> None:
         config = self.config
@@ -333,7 +343,7 @@ class Search:
     def _about(self) -> dict[str, Any]:
         budgets = {budget.unit: budget.value for budget in self.budgets}
         asked = {**asdict(self.config), "budget": budgets}
-        if needs_times(list(self.budgets), self.config.round_to):
+        if self._is_timed:
             asked["timed_on"] = self.device
         asked |= {"data": digest_of_images(self.data), "weights": digest_of(self.model)}
         return {key: _plain(value) for key, value in asked.items()}

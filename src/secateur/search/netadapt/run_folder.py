@@ -21,6 +21,7 @@ from secateur.search.netadapt.proposals import Goal, Proposal
 from secateur.search.netadapt.records import Records
 from secateur.spec import Plan, Scores, SecateurError, Structure
 from secateur.spec.files import locked, write_whole
+from secateur.spec.front import cost_of_unit, front_of
 from secateur.spec.plan import Indices
 
 JOURNAL, TABLE, SCORES, LOCK = "search.jsonl", "search.csv", "scores.safetensors", ".lock"
@@ -156,12 +157,12 @@ class RunFolder:
         write_whole(self.path / SCORES, to_bytes(values, about))
 
     def front(self) -> list[Event]:
-        """Candidates that no other beats in both accuracy and multiply-accumulates, the largest first."""
-        best: list[Event] = []
-        for row in sorted(self._seen(), key=lambda row: (row["macs"], -row["accuracy"])):
-            if not best or row["accuracy"] > best[-1]["accuracy"]:
-                best.append(row)
-        return best[::-1]
+        """Candidates that no other beats in both accuracy and the cost of `front_by`, the largest first."""
+        return front_of(self._seen(), self.front_by())
+
+    def front_by(self) -> str:
+        """What the first budget limits."""
+        return cost_of_unit(goals[0].unit) if (goals := self.goals()) else "macs"
 
     def _seen(self) -> Iterator[Event]:
         """Every candidate that did not fail, as it was when it was judged last."""
