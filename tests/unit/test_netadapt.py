@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calling import secateur
 from torch import distributed, nn
 
 import secateur as sc
@@ -24,6 +25,7 @@ from secateur.search.netadapt.proposals import ALL_BLOCKS, Proposal, goals_of, m
 from secateur.search.netadapt.records import Records
 from secateur.search.workers import Failure, InProcess, Task, open_workers
 from secateur.spec import BudgetError, Structure, parse_budgets
+from secateur.store import read_run
 from secateur.structure import clone
 from secateur.train import Distillation, TrainConfig, block_features
 
@@ -120,23 +122,40 @@ def test_a_search_ends_within_the_budget_and_all_is_on_the_disk(tmp_path: Path) 
     assert macs == sorted(macs, reverse=True) and accuracies == sorted(accuracies, reverse=True)
 
 
-class ByMacs(CostModel):
-    """Of a device on which a multiply-accumulate takes a millisecond."""
+class ByParameters(CostModel):
+    """Of a device on which a parameter takes a millisecond."""
 
     def __init__(self, structure: Structure) -> None:
-        super().__init__(structure, "macs")
+        super().__init__(structure, "params")
         self.table = LatencyTable()
 
 
 def test_a_search_for_time_tells_times_and_its_front_is_by_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Search, "_latency", lambda _, __, traced: ByMacs(traced.structure))
+    monkeypatch.setattr(Search, "_latency", lambda _, __, traced: ByParameters(traced.structure))
     found, said = search(tmp_path / "run"), list[str]()
     result = replace(found, budgets=parse_budgets("latency=0.6"), told=said.append).run()
-    assert result.front_by == "latency_ms" and all("latency_ms" in row for row in (*result.rows, *result.front))
     assert result.after["latency_ms"] <= 0.6 * result.before["latency_ms"]
     assert said[0].endswith("ms") and said[-1].endswith(f"{result.rows[-1]['latency_ms']:.3f}")
+    times = [row["latency_ms"] for row in result.front]
+    assert result.front_by == "latency_ms" and times == sorted(times, reverse=True)
+    for iteration in {row["iteration"] for row in result.rows}:
+        for tried in found.folder.noted(iteration, 0).values():
+            assert any(row["accuracy"] >= tried["accuracy"] for row in result.front)
+    saved = read_run(found.folder.of_iteration(1))
+    assert saved.before["latency_ms"] > saved.after["latency_ms"]
+
+
+def test_a_search_goes_on_for_time_from_what_it_did_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Search, "_latency", lambda _, __, traced: ByParameters(traced.structure))
+    first = search(tmp_path / "run").run()
+    for_time = replace(search(tmp_path / "run"), budgets=parse_budgets("latency=0.3"))
+    result = for_time.run(from_iteration=1)
+    assert result.rows[0] == first.rows[0] and "latency_ms" not in result.rows[0]
+    assert len(result.rows) > 1 and all(row["iteration"] > 1 for row in result.front)
+    report = secateur("report", tmp_path / "run", "--out", tmp_path / "page.html")
+    assert report.code == 0 and "Accuracy by time of one forward" in (tmp_path / "page.html").read_text()
 
 
 def _widths(model: nn.Module) -> list[int]:

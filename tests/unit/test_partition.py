@@ -525,7 +525,12 @@ def test_a_topology_that_makes_no_sense_is_refused(tmp_path: Path, text: str, sa
         ("partition lenet5 --devices 2 --recover magic", "unknown --recover magic"),
         ("partition lenet5 --devices 2 --strategy rows", "unknown strategy 'rows'"),
         ("partition lenet5 --devices 2 --strategy auto", "name some with --data"),
-        ("partition lenet5 --devices 2 --data digits --budget macs=0.5", "expected bytes=0.4"),
+        (
+            "partition lenet5 --devices 2 --data digits --budget macs=0.5",
+            "budget of macs between devices: expected bytes",
+        ),
+        ("partition lenet5 --devices 2 --data digits --budget bytes=some", "expected bytes=0.4"),
+        ("partition lenet5 --devices 2 --data digits --budget bytes=0.4 --budget bytes=0.5", "bytes is given twice"),
         ("partition lenet5 --devices 2 --batch 0", "give at least 1"),
         ("partition lenet5 --topology nowhere.yaml", "cannot be read as a topology"),
         ("run-split nowhere --data digits", "holds no partition"),
@@ -661,6 +666,44 @@ def test_a_limit_of_time_holds_and_one_that_nothing_exceeds_takes_nothing(share:
     some, every = (choose(crossings, values, topology, Limit(seconds=most * whole)) for most in (share, 1))
     assert seconds_with(crossings, topology, some) <= share * whole and every.all()
     assert values[some].sum() >= 0.5 * values[choose(crossings, values, topology, Limit(crossings.total(some)))].sum()
+
+
+LINKS: tuple[dict[str, Any], ...] = (
+    {"devices": 3, "links": {"mbit_per_s": 100}, "unlike": [{"devices": [1, 2], "latency_ms": 20}]},
+    {"devices": 3, "links": {"mbit_per_s": 100, "latency_ms": 2}},
+    {
+        "devices": 3,
+        "speeds": [1, 1, 0.05],
+        "links": {"mbit_per_s": 100},
+        "unlike": [{"devices": [0, 1], "missing": True}],
+    },
+)
+
+
+@pytest.mark.parametrize("links", LINKS)
+@pytest.mark.parametrize("share", [0.01, 0.4, 0.9])
+def test_what_there_is_time_for_crosses(links: dict[str, Any], share: float) -> None:
+    torch.manual_seed(0)
+    layers = [layer for width in (3, 8, 8) for layer in (nn.Conv2d(width, 8, 3, padding=1), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)).eval()
+    topology = Topology.model_validate(links)
+    crossings = partition(model, torch.randn(2, 3, 8, 8), topology).crossings
+    linked = ~topology.missing[crossings.sender, crossings.receiver]
+    least, most = (seconds_with(crossings, topology, some) for some in (np.zeros_like(linked), linked))
+    limit = Limit(seconds=least + share * (most - least))
+    kept = choose(crossings, crossings.norms(dict(model.named_parameters())), topology, limit)
+    assert linked[kept].all() and seconds_with(crossings, topology, kept) <= limit.seconds
+    for number in np.flatnonzero(linked & ~kept):
+        assert seconds_with(crossings, topology, kept | (np.arange(len(kept)) == number)) > limit.seconds
+
+
+def test_what_is_worth_nothing_takes_no_room_from_what_is() -> None:
+    model = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3)).eval()
+    topology = Topology(devices=2)
+    crossings = partition(model, torch.randn(1, 4), topology).crossings
+    values = np.where(crossings.sender == 0, -1.0, 1.0)
+    limit = Limit(crossings.total(values > 0), seconds_with(crossings, topology, values > 0) * 2)
+    assert choose(crossings, values, topology, limit)[values > 0].all()
 
 
 def test_budgets_of_time_that_cannot_be_are_refused() -> None:

@@ -237,6 +237,16 @@ def test_the_front_is_by_what_the_budget_limits(runs: Path, tmp_path: Path) -> N
     )
 
 
+def test_times_are_shown_of_a_network_that_could_not_run_before(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "links.yaml").write_text("devices: 2\nlinks: {missing: true}\n")
+    few = ("--calibration", 64, "--recover", "none", "--budget", "bytes=1")
+    links = ("--topology", tmp_path / "links.yaml", "--out", tmp_path / "apart")
+    assert secateur("partition", runs / "base", *DATA, *few, *links).code == 0
+    text = shown(tmp_path, tmp_path / "apart").text
+    assert "Time by link rate" in text
+    assert "before pruning" not in text.split("Time by link rate")[1].split("Times")[0]
+
+
 def test_traffic_is_that_of_the_partition(runs: Path, tmp_path: Path) -> None:
     run = json.loads((runs / "apart" / "model" / "run.json").read_text())
     text = shown(tmp_path, runs / "apart").text

@@ -66,14 +66,12 @@ def _data() -> Lines:
 
 
 def _budgets() -> Lines:
-    from secateur.partition.budget import UNITS as BETWEEN_DEVICES
+    from secateur.partition.budget import LINK_UNITS
     from secateur.spec import SPARSITY, UNITS
 
     yield from ((unit.name, unit.description) for unit in UNITS.values())
     yield SPARSITY, "share of the weights that is removed; with --granularity element and other single weights"
-    yield from (
-        (unit, f"{description} (partition)") for unit, description in BETWEEN_DEVICES.items() if unit not in UNITS
-    )
+    yield from ((unit, f"partition: {description}") for unit, description in LINK_UNITS.items())
 
 
 def _exporters() -> Lines:

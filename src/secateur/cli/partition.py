@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +85,7 @@ def run(options: Options) -> Outcome:
         raise BudgetError(f"--batch {options.batch} --calibration {options.calibration}: give at least 1")
     if options.recover not in get_args(Recover):
         raise BudgetError(f"unknown --recover {options.recover}; expected {', '.join(get_args(Recover))}")
-    budget = dict(_parsed(text) for text in options.budget)
+    budget = _parsed(options.budget)
     if options.data is None and (budget or options.strategy == "auto"):
         raise DataError("--budget and --strategy auto look at data: name some with --data (secateur list data)")
     if options.out is not None:
@@ -124,21 +123,24 @@ def run(options: Options) -> Outcome:
     return Outcome({**record, "out": None if out is None else str(out)}, "\n\n".join(lines), verified=proof.ok)
 
 
-def _parsed(text: str) -> tuple[str, float]:
-    from secateur.partition.budget import UNITS
+def _parsed(texts: Sequence[str]) -> dict[str, float]:
+    from secateur.partition.budget import by_unit
     from secateur.spec import BudgetError
 
-    unit, _, value = text.partition("=")
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if unit not in UNITS or math.isnan(number):
-        raise BudgetError(
-            f"--budget {text}: expected bytes=0.4, a share of what crosses, link_bytes=100000 for a sample, "
-            "latency=0.5, a share of the time of a sample, or latency_ms=20"
-        )
-    return unit, number
+    found: dict[str, float] = {}
+    for text in texts:
+        unit, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise BudgetError(
+                f"--budget {text}: expected bytes=0.4, a share of what crosses, link_bytes=100000 for a sample, "
+                "latency=0.5, a share of the time of a sample, or latency_ms=20"
+            ) from None
+        if unit in found:
+            raise BudgetError(f"--budget {unit} is given twice; give the one that is meant")
+        found[unit] = number
+    return by_unit(found) if found else {}
 
 
 def _taken_apart(opened: Opened, inputs: Any, options: Options, images: ImageSet | None) -> Split:

@@ -237,6 +237,11 @@ def _listed(rows: Sequence[Mapping[str, Any]], sizes: Sequence[str], costs: Sequ
     lines = [("N", "block", *sizes, "accuracy", *(TITLES[cost] for cost in costs))]
     for row in rows:
         widths = (str(row[size]) for size in sizes)
-        spent = (f"{row[cost]:.3f}" if cost == "latency_ms" else f"{row[cost]:,}" for cost in costs)
+        spent = (_cost(cost, row.get(cost)) for cost in costs)
         lines.append((str(row["iteration"]), row["block"], *widths, f"{row['accuracy']:.4f}", *spent))
     return table(lines)
+
+
+def _cost(cost: str, value: float | None) -> str:
+    """Times are not told of what was tried before they counted."""
+    return "-" if value is None else f"{value:.3f}" if cost == "latency_ms" else f"{value:,}"

@@ -15,9 +15,9 @@ from secateur.spec import BudgetError
 if TYPE_CHECKING:
     from secateur.partition.split import Split
 
-Budgets = float | Mapping[str, float]
+LinkBudgets = float | Mapping[str, float]
 """By unit. A bare number is of `bytes`."""
-UNITS = {
+LINK_UNITS = {
     "bytes": "share of the bytes between devices that still cross; above 1 as link_bytes",
     "link_bytes": "bytes of a sample between devices, at most",
     "latency": "share of the time of a sample that is kept, by estimate",
@@ -42,22 +42,26 @@ class Limit:
         return min((own / every for own, every in pairs if every > 0), default=1.0)
 
 
-def by_unit(budget: Budgets) -> dict[str, float]:
-    return dict(budget) if isinstance(budget, Mapping) else {"bytes": budget}
-
-
-def wanted(split: Split, model: nn.Module, budget: Budgets) -> Limit:
-    """What a budget means for a network with these weights.
-
-    Raises BudgetError for units that are none, for values out of range, and for a share of the time of a network that
-    cannot run, because what crosses has no link.
-    """
-    given = by_unit(budget)
-    if not given or set(given) - set(UNITS):
-        raise BudgetError(f"budget of {', '.join(given) or 'nothing'} between devices: expected {' or '.join(UNITS)}")
+def by_unit(budget: LinkBudgets) -> dict[str, float]:
+    """Raises BudgetError for units that are none, and for values out of range."""
+    given: dict[str, float] = dict(budget) if isinstance(budget, Mapping) else {"bytes": budget}
+    if not given or set(given) - set(LINK_UNITS):
+        raise BudgetError(
+            f"budget of {', '.join(given) or 'nothing'} between devices: expected {' or '.join(LINK_UNITS)}"
+        )
     for unit, value in given.items():
         if not 0 <= value < math.inf or (unit == "latency" and value > 1):
-            raise BudgetError(f"budget {unit}={value} between devices: expected {UNITS[unit]}")
+            raise BudgetError(f"budget {unit}={value} between devices: expected {LINK_UNITS[unit]}")
+    return given
+
+
+def wanted(split: Split, model: nn.Module, budget: LinkBudgets) -> Limit:
+    """What a budget means for a network with these weights.
+
+    Raises BudgetError for what is no budget, and for a share of the time of a network that cannot run, because what
+    crosses has no link.
+    """
+    given = by_unit(budget)
     most, seconds = given.get("bytes", math.inf), given.get("latency_ms", math.inf) / 1e3
     if most <= 1:
         most *= split.traffic(model).total / split.arrangement.samples

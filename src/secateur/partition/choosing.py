@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections.abc import Sequence
-from functools import partial
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -27,11 +26,11 @@ def choose(crossings: Crossings, values: np.ndarray, topology: Topology, limit: 
     Raises BudgetError where that cannot be.
     """
     demand_possible(crossings, topology, limit)
+    if limit.seconds < math.inf:
+        order = _with_room(crossings, _by_arrival(crossings, values, topology), topology, limit)
+        return _only(crossings, _in_time(crossings, order, topology, limit.seconds))
     times = crossings.bytes * topology.costs[crossings.sender, crossings.receiver]
-    if limit.seconds == math.inf:
-        return _only(crossings, _with_room(crossings, np.argsort(-values / times, kind="stable"), topology, limit))
-    order = _with_room(crossings, _evenly(crossings, values, times), topology, limit)
-    return _only(crossings, _in_time(crossings, order, topology, limit.seconds))
+    return _only(crossings, _with_room(crossings, np.argsort(-values / times, kind="stable"), topology, limit))
 
 
 def seconds_with(crossings: Crossings, topology: Topology, kept: np.ndarray) -> float:
@@ -61,8 +60,8 @@ def demand_possible(crossings: Crossings, topology: Topology, limit: Limit) -> N
         least = seconds_with(crossings, topology, _only(crossings, []))
         if limit.seconds < least:
             raise BudgetError(
-                f"{1e3 * limit.seconds:.4g} ms a sample cannot be met: what crosses whatever the weights are, and what "
-                f"devices compute, takes {1e3 * least:.4g} ms by estimate; allow as much"
+                f"{1e3 * limit.seconds:.7g} ms a sample cannot be met: what crosses whatever the weights are, and what "
+                f"devices compute, takes {1e3 * least:.7g} ms by estimate; allow a little more"
             )
 
 
@@ -81,40 +80,50 @@ def _with_room(crossings: Crossings, order: np.ndarray, topology: Topology, limi
     return taken
 
 
-def _evenly(crossings: Crossings, values: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The order in which links fill. Who reads a tensor waits for its slowest link, so what all links can carry in a
-    stretch of time counts together: by its value for that time."""
-    worth, ends = np.zeros(len(crossings)), np.zeros(len(crossings))
-    links = crossings.sender * crossings.arrangement.owners.devices + crossings.receiver
-    for tensor in np.unique(crossings.tensor):
-        mine = np.flatnonzero(crossings.tensor == tensor)
-        for link in np.unique(links[mine]):
-            own = mine[links[mine] == link]
+def _by_arrival(crossings: Crossings, values: np.ndarray, topology: Topology) -> np.ndarray:
+    """The order in which links fill. Who reads a tensor waits for its slowest link, so what all links bring in a
+    stretch of time counts together: by its value for that time. What is worth nothing comes last."""
+    links = (crossings.sender, crossings.receiver)
+    live = (values > 0) & ~topology.missing[links]
+    times = crossings.bytes * topology.seconds_of_a_byte[links]
+    worth, arrivals = np.zeros(len(crossings)), np.zeros(len(crossings))
+    for tensor in np.unique(crossings.tensor[live]):
+        mine = np.flatnonzero(live & (crossings.tensor == tensor))
+        for sender, receiver in np.unique(np.stack(links)[:, mine], axis=1).T:
+            own = mine[(crossings.sender[mine] == sender) & (crossings.receiver[mine] == receiver)]
             own = own[np.argsort(-values[own], kind="stable")]
-            ends[own] = np.cumsum(times[own])
-        stretches, place = np.unique(ends[mine], return_inverse=True)
+            arrivals[own] = topology.latencies[sender, receiver] + np.cumsum(times[own])
+        stretches, place = np.unique(arrivals[mine], return_inverse=True)
         lengths = np.diff(stretches, prepend=0.0)
-        rates = np.bincount(place, np.maximum(values[mine], 0.0)) / lengths
+        rates = np.bincount(place, values[mine]) / lengths
         worth[mine] = isotonic_regression(rates, weights=lengths, increasing=False).x[place]
-    return np.lexsort((ends, -worth))
+    return np.lexsort((arrivals, -worth))
 
 
-def _in_time(crossings: Crossings, order: Sequence[int], topology: Topology, seconds: float) -> list[int]:
-    """As many as there is time for, in this order; when the next of a tensor takes too long, so does what follows of
-    it."""
-    kept: list[int] = []
-    while order:
-        taken = partial(_seconds_with_first, crossings, topology, kept, order)
-        count = bisect_right(range(1, len(order) + 1), seconds, key=taken)
-        kept += order[:count]
-        order = [number for number in order[count:] if crossings.tensor[number] != crossings.tensor[order[count]]]
+def _in_time(crossings: Crossings, found: Sequence[int], topology: Topology, seconds: float) -> list[int]:
+    """As many as there is time for, in this order; where the next takes too long, so does what else its link has of its
+    tensor."""
+    order, kept = np.array(found, dtype=np.int64), list[int]()
+    sending = np.stack((crossings.tensor, crossings.sender, crossings.receiver))
+
+    def in_time(count: int) -> bool:
+        return seconds_with(crossings, topology, _only(crossings, [*kept, *order[:count]])) <= seconds
+
+    while len(order):
+        count = _longest(in_time, len(order))
+        kept += order[:count].tolist()
+        late = sending[:, order[count : count + 1]]
+        order = order[count:][(sending[:, order[count:]] != late).any(0)]
     return kept
 
 
-def _seconds_with_first(
-    crossings: Crossings, topology: Topology, kept: Sequence[int], order: Sequence[int], count: int
-) -> float:
-    return seconds_with(crossings, topology, _only(crossings, [*kept, *order[:count]]))
+def _longest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number that fits, if larger ones than one that does not never do."""
+    reach = 1
+    while reach <= most and fits(reach):
+        reach *= 2
+    between = range(reach // 2 + 1, min(reach, most + 1))
+    return reach // 2 + bisect_left(between, True, key=lambda count: not fits(count))
 
 
 def _only(crossings: Crossings, numbers: Sequence[int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils._pytree import tree_map
 
-from secateur.partition.budget import UNITS
+from secateur.partition.budget import LINK_UNITS
 from secateur.partition.folder import read_record
 from secateur.partition.split import Split, partition
 from secateur.partition.training import CrossingLasso, CrossingTarget
@@ -54,7 +54,7 @@ class ADMMOfCrossings(OfCrossings, WithADMM):
 
     def make(self, run: Run) -> Made:
         split = self.taken_apart(run)
-        given = {unit: value for unit in UNITS if (value := getattr(self, unit)) is not None}
+        given = {unit: value for unit in LINK_UNITS if (value := getattr(self, unit)) is not None}
         target = CrossingTarget(run.model, split, given or 0.5)
         method = self.admm("admm-crossings", run, target)
         penalty = CrossingLasso(run.model, split, strength=self.strength) if self.strength else None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.partition import worth
-from secateur.partition.budget import Budgets, by_unit, wanted
+from secateur.partition.budget import LinkBudgets, by_unit, wanted
 from secateur.partition.choosing import choose, demand_possible
 from secateur.partition.split import Split
 from secateur.recover import SECOND_ORDER, joint_refit_, rebase_norms_, refit_
@@ -45,7 +45,7 @@ class PrunedSplit:
 def prune_crossings(
     model: nn.Module,
     split: Split,
-    budget: Budgets,
+    budget: LinkBudgets,
     data: Iterable[Any],
     *,
     recover: Recover = "joint",

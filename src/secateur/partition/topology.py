@@ -131,6 +131,16 @@ class Topology(BaseModel):
         found = np.where(self.missing, MISSING * (found.max() or 1.0), found)
         return found / (found.sum() / max(1, found.size - self.devices) or 1.0)
 
+    @property
+    def seconds_of_a_byte(self) -> np.ndarray:
+        """`(sender, receiver)`."""
+        return self._of_links(lambda link: 8e-6 / link.mbit_per_s, float)
+
+    @property
+    def latencies(self) -> np.ndarray:
+        """`(sender, receiver)`: seconds."""
+        return self._of_links(lambda link: link.latency_ms / 1e3, float)
+
     def _of_links(self, value: Any, kind: Any) -> np.ndarray:
         made = np.zeros((self.devices, self.devices), dtype=kind)
         for sender in range(self.devices):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.partition.budget import Budgets, Limit, wanted
+from secateur.partition.budget import Limit, LinkBudgets, wanted
 from secateur.partition.choosing import choose, demand_possible, seconds_with
 from secateur.partition.split import Split
 from secateur.sparse.masks import Masks
@@ -18,7 +18,7 @@ from secateur.train.methods.targets import Values
 
 class CrossingTarget:
     """All weights of one device that read one entry of another's go together, those of the smallest norm for the time
-    on their link, so that no more than a budget of bytes crosses. For `ADMM`, and schedules:
+    on their link, so that no more crosses than a budget of bytes or time allows. For `ADMM`, and schedules:
 
         method = ADMM(CrossingTarget(model, split, budget=0.2), rho=1e-3, every=100)
 
@@ -28,7 +28,7 @@ class CrossingTarget:
 
     rises = True
 
-    def __init__(self, model: nn.Module, split: Split, budget: Budgets) -> None:
+    def __init__(self, model: nn.Module, split: Split, budget: LinkBudgets) -> None:
         """budget: as for `prune_crossings`. Raises BudgetError where it cannot be met."""
         self._split, self._crossings = split, split.crossings
         self._limit = wanted(split, model, budget)

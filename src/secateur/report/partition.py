@@ -80,7 +80,7 @@ class Partition:
         pictures = [made for when in ("before", "after") for made in [self._matrix(when)] if made]
         if pictures:
             yield Section("What crosses", joined(pictures))
-        if self._by_rate("before"):
+        if self._by_rate("before") or self._by_rate("after"):
             yield Section("Time by link rate", self._rates())
         times = self._times()
         if times:

@@ -9,7 +9,7 @@ from typing import Any
 
 from secateur.report.charts import Scale, Series, chart
 from secateur.report.html import Html, element, joined, name
-from secateur.report.numbers import METRICS, exact, number, percent
+from secateur.report.numbers import METRICS, NOTHING, exact, number, percent
 from secateur.report.parts import Section, facts, figure, hidden, table
 from secateur.report.reading import object_of, read_bytes, read_lines
 from secateur.report.run import Finding
@@ -47,10 +47,10 @@ class Search:
         if not events or events[0].get("event") != "begun":
             raise StoreError(f"{path / JOURNAL} is no journal of a search; name a folder of secateur search")
         cost = _cost(events)
-        chosen = [event for event in events if event.get("event") == "chosen" and _has_numbers(event, cost)]
+        chosen = [event for event in events if event.get("event") == "chosen" and _has_numbers(event)]
         recipe = read_bytes(path / RECIPE).decode(errors="replace") if (path / RECIPE).is_file() else ""
         result = SavedModel.read(path / RESULT)
-        return cls(path, object_of(events[0], "about"), _tried(events, cost), chosen, cost, result, recipe)
+        return cls(path, object_of(events[0], "about"), _tried(events), chosen, cost, result, recipe)
 
     def title(self) -> str:
         return "Search" if self.result is None else f"Search for a smaller {self.result.network()}"
@@ -73,7 +73,7 @@ class Search:
     def sections(self) -> Iterator[Section]:
         if self.result is not None:
             yield from self.result.costs()
-        if self.tried:
+        if self._telling(self.tried):
             yield Section("What there is to choose from", self._front())
         if self.chosen:
             yield Section("Step by step", self._steps())
@@ -83,17 +83,18 @@ class Search:
         yield Section("Where it comes from", self._provenance())
 
     def _front(self) -> Html:
-        front, cost = front_of(self.tried, self.cost), METRICS[self.cost]
-        seen = Series("other candidates", self._points(self.tried), joined=False, quiet=True)
+        tried, cost = self._telling(self.tried), METRICS[self.cost]
+        front = front_of(tried, self.cost)
+        seen = Series("other candidates", self._points(tried), joined=False, quiet=True)
         best = Series("no other is better", self._points(front))
-        way = Series("what the search chose", self._points(self.chosen))
-        series = [seen, best, way] if self.chosen else [seen, best]
+        way = Series("what the search chose", self._points(self._telling(self.chosen)))
+        series = [seen, best, way] if way.points else [seen, best]
         every = [point for one in series for point in one.points]
         across = Scale.over([x for x, _ in every], cost.shown)
         up = Scale.over([y for _, y in every], lambda share: f"{100 * share:g} %", floor=0.01)
         label = cost.label.lower()
         says = (
-            f"{len(front)} of {len(self.tried)} candidates are beaten by no other in both accuracy and "
+            f"{len(front)} of {len(tried)} candidates are beaten by no other in both accuracy and "
             f"{label}, from {percent(front[0]['accuracy'])} at {cost.shown(front[0][self.cost])} down to "
             f"{percent(front[-1]['accuracy'])} at {cost.shown(front[-1][self.cost])}; accuracy is on images held out."
         )
@@ -131,11 +132,16 @@ class Search:
     def _points(self, rows: Sequence[Event]) -> list[tuple[float, float]]:
         return [(float(row[self.cost]), float(row["accuracy"])) for row in rows]
 
+    def _telling(self, rows: Sequence[Event]) -> list[Event]:
+        """Without those of iterations before the cost was budgeted, which need not tell it."""
+        return [row for row in rows if number(row.get(self.cost)) is not None]
+
     def _labels(self) -> list[str]:
         return [METRICS[key].label for key in self._told()]
 
     def _costs(self, row: Event) -> list[str]:
-        return [METRICS[key].shown(row[key]) for key in self._told()]
+        found = {key: number(row.get(key)) for key in self._told()}
+        return [NOTHING if value is None else METRICS[key].shown(value) for key, value in found.items()]
 
     def _told(self) -> list[str]:
         return list(dict.fromkeys((self.cost, *COSTS)))
@@ -160,7 +166,7 @@ def _cost(events: Sequence[Event]) -> str:
     return COSTS[0]
 
 
-def _tried(events: Sequence[Event], cost: str) -> list[Event]:
+def _tried(events: Sequence[Event]) -> list[Event]:
     costs: dict[tuple[Any, int], Event] = {}
     last: dict[tuple[Any, int], Event] = {}
     for event in events:
@@ -171,11 +177,11 @@ def _tried(events: Sequence[Event], cost: str) -> list[Event]:
         elif event.get("event") == "candidate":
             last[str(event.get("iteration")), int(number(event.get("place")) or 0)] = event
     joint = [{**costs.get(key, {}), **event} for key, event in last.items() if "error" not in event]
-    return [row for row in joint if _has_numbers(row, cost)]
+    return [row for row in joint if _has_numbers(row)]
 
 
-def _has_numbers(row: Event, cost: str) -> bool:
-    return all(number(row.get(key)) is not None for key in ("accuracy", cost, *COSTS))
+def _has_numbers(row: Event) -> bool:
+    return all(number(row.get(key)) is not None for key in ("accuracy", *COSTS))
 
 
 def _block(row: Event) -> str:

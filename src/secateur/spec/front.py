@@ -14,9 +14,10 @@ def cost_of_unit(unit: str) -> str:
 
 
 def front_of(rows: Iterable[Event], cost: str) -> list[Event]:
-    """Those that no other beats in both accuracy and this cost, the largest first."""
+    """Those that no other beats in both accuracy and this cost, the largest first; without those that do not tell it,
+    which were tried before it was budgeted."""
     best: list[Event] = []
-    for row in sorted(rows, key=lambda row: (row[cost], -row["accuracy"])):
+    for row in sorted((row for row in rows if cost in row), key=lambda row: (row[cost], -row["accuracy"])):
         if not best or row["accuracy"] > best[-1]["accuracy"]:
             best.append(row)
     return best[::-1]

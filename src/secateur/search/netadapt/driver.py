@@ -21,7 +21,7 @@ from torch import nn
 
 from secateur.allocate import needs_times
 from secateur.allocate.knobs import Limits
-from secateur.cost import LatencyModel, latency_model, network_costs
+from secateur.cost import LatencyModel, latency_model
 from secateur.data import ImageSet
 from secateur.search.digest import digest_of, digest_of_images
 from secateur.search.netadapt import live_table
@@ -32,6 +32,7 @@ from secateur.search.netadapt.proposals import (
     Goal,
     Proposal,
     costs_now,
+    costs_of,
     demand_units,
     exceeded,
     goals_of,
@@ -41,8 +42,7 @@ from secateur.search.netadapt.proposals import (
 from secateur.search.netadapt.race import Race
 from secateur.search.netadapt.run_folder import Event, RunFolder
 from secateur.search.workers import Failure, InProcess, Task, Workers
-from secateur.spec import Budget, RunRecord, Scores, SecateurError, Structure, Verification
-from secateur.spec.budget import LATENCY_MS
+from secateur.spec import Budget, Plan, RunRecord, Scores, SecateurError, Structure, Verification
 from secateur.spec.files import write_whole
 from secateur.store import environment, history_of, read_run, remember_cut, save_folder
 from secateur.structure import Traced, clone, trace_program
@@ -85,6 +85,9 @@ class _Look:
     traced: Traced
     structure: Structure
     latency: LatencyModel | None
+
+    def costs(self) -> Event:
+        return costs_of(Plan(self.structure, {}), self.latency)
 
 
 @dataclass
@@ -145,7 +148,7 @@ class Search:
             proof = read_run(self.folder.of_iteration(iteration)).verification
         else:
             row, model, proof = self._made_again(iteration, block)
-        before = network_costs(self._looked_at(self.model).structure)
+        before = self._looked_at(self.model).costs()
         after = {key: value for key, value in row.items() if key not in ("event", "iteration", *PLACE)}
         self._save(model, out, before, after, proof)
         return row, proof
@@ -278,7 +281,7 @@ class Search:
         winner, found, weights = Race(number, tried, self.config, self.folder, self.workers, self.told).winner()
         small, proof = self._made(look, winner, weights)
         after = {**winner.costs, "accuracy": found["accuracy"], "loss": found["loss"]}
-        self._save(small, self.folder.of_iteration(number), network_costs(look.structure), after, proof)
+        self._save(small, self.folder.of_iteration(number), look.costs(), after, proof)
         row = {"block": winner.block, "before": winner.before, "after": winner.after, **after}
         self.folder.note_chosen({"iteration": number, **row})
         self.told(live_table.row(number, live_table.CHOSEN, winner, found["accuracy"]))
@@ -308,9 +311,7 @@ class Search:
         return SearchResult(base, before, after, rows, front, by, worst, self.folder.result)
 
     def _metrics(self, model: nn.Module) -> Event:
-        look = self._looked_at(model)
-        timed = {} if look.latency is None else {LATENCY_MS: look.latency.at({})}
-        return {**network_costs(look.structure), **timed, **evaluate(model, self.material.held_out)}
+        return {**self._looked_at(model).costs(), **evaluate(model, self.material.held_out)}
 
     def _train_(self, base: nn.Module, checkpoint_dir: Path) -> None:
         config = self.config
