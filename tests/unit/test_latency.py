@@ -301,7 +301,7 @@ def test_the_command_line_takes_budgets_in_time_and_auto(tmp_path):
     assert "times as fast as before" in found.err
     assert "times as fast as before" in (out / "README.md").read_text()
     listed = secateur("list", "budgets").out
-    assert "latency_ms" in listed and "share of the time of one forward" in listed
+    assert "latency_ms" in listed and "share of the time of one forward" in listed and "of partition: share" in listed
 
 
 def test_steps_lead_to_a_share_of_the_time(own_cache):

@@ -69,9 +69,11 @@ def _budgets() -> Lines:
     from secateur.partition.budget import LINK_UNITS
     from secateur.spec import SPARSITY, UNITS
 
-    yield from ((unit.name, unit.description) for unit in UNITS.values())
+    for unit in UNITS.values():
+        between = LINK_UNITS.get(unit.name)
+        yield unit.name, unit.description if between is None else f"{unit.description}; of partition: {between}"
     yield SPARSITY, "share of the weights that is removed; with --granularity element and other single weights"
-    yield from ((unit, f"partition: {description}") for unit, description in LINK_UNITS.items())
+    yield from ((unit, f"of partition: {said}") for unit, said in LINK_UNITS.items() if unit not in UNITS)
 
 
 def _exporters() -> Lines:
