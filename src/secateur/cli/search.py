@@ -128,8 +128,6 @@ def run(options: Options) -> Outcome:
         f"saved to {result.folder}",
         "",
         f"no other candidate was both more accurate and lower in {TITLES[result.front_by]} than these:",
-    ]
-    lines += [
         _front(result.front, result.front_by),
         f"secateur materialise {options.out} --iteration N --block NAME --out DIR saves one",
     ]

@@ -51,17 +51,18 @@ def estimate(
     part = 1.0 if samples is None else samples / arrangement.samples
     speeds = np.asarray(topology.speeds or [SPEED] * devices) * 1e9 / part
     clock, compute, busy = np.zeros(devices), np.zeros(devices), np.zeros((devices, devices))
-    transfer = np.zeros((devices, devices))
+    transfer, latencies = np.zeros((devices, devices)), topology.latencies
+    of_a_byte = topology.seconds_of_a_byte if mbit_per_s is None else np.full_like(transfer, 8e-6 / mbit_per_s)
     sendings, total = find_sendings(arrangement, needs), 0.0
     for step in [*arrangement.steps, None]:
         there = clock.copy()
         for sending in sendings.get(END if step is None else step.number, ()):
             link = (sending.sender, sending.receiver)
-            taken = part * _seconds(arrangement, sending, topology, mbit_per_s)
+            taken = part * _bytes(arrangement, sending) * of_a_byte[link]
             start = max(there[sending.sender], busy[link])
             busy[link] = start + taken
             transfer[link] += taken
-            arrival = busy[link] + topology.link(*link).latency_ms / 1e3
+            arrival = busy[link] + latencies[link]
             clock[sending.receiver] = max(clock[sending.receiver], arrival)
         if step is not None:
             work = np.zeros(devices)
@@ -75,11 +76,12 @@ def estimate(
 
 def transfer_seconds(arrangement: Arrangement, needs: Needs, topology: Topology) -> float:
     """What all that crosses takes, one after the other, for as many samples as the network was taken apart with."""
+    of_a_byte, latencies = topology.seconds_of_a_byte, topology.latencies
     return sum(
-        _seconds(arrangement, sending, topology, None)
-        + topology.link(sending.sender, sending.receiver).latency_ms / 1e3
+        float(_bytes(arrangement, sending) * of_a_byte[link] + latencies[link])
         for found in find_sendings(arrangement, needs).values()
         for sending in found
+        for link in [(sending.sender, sending.receiver)]
     )
 
 
@@ -88,9 +90,8 @@ def by_rate(arrangement: Arrangement, needs: Needs, topology: Topology) -> Mappi
     return {rate: estimate(arrangement, needs, topology, samples=1, mbit_per_s=rate).critical for rate in RATES}
 
 
-def _seconds(arrangement: Arrangement, sending: Sending, topology: Topology, mbit_per_s: float | None) -> float:
-    rate = mbit_per_s or topology.link(sending.sender, sending.receiver).mbit_per_s
-    return len(sending.positions) * entry_bytes(arrangement, sending.tensor) * 8 / (rate * 1e6)
+def _bytes(arrangement: Arrangement, sending: Sending) -> int:
+    return len(sending.positions) * entry_bytes(arrangement, sending.tensor)
 
 
 def _macs(arrangement: Arrangement, needs: Needs, step: Step, device: int) -> float:

@@ -67,14 +67,9 @@ class CrossingLasso:
         """strength: what the norm of a group of mean cost loses a step."""
         self._crossings, self.strength = split.crossings, strength
         self._weights: dict[str, Tensor] = dict(model.named_parameters())
-        rates = np.array(
-            [
-                split.topology.link(int(sender), int(receiver)).mbit_per_s
-                for sender, receiver in zip(self._crossings.sender, self._crossings.receiver, strict=True)
-            ]
-        )
-        costs = self._crossings.bytes / rates
-        self._missing = split.topology.missing[self._crossings.sender, self._crossings.receiver]
+        links = self._crossings.sender, self._crossings.receiver
+        costs = self._crossings.bytes * split.topology.seconds_of_a_byte[links]
+        self._missing = split.topology.missing[links]
         unit = costs[~self._missing].mean() if not self._missing.all() else 1.0
         self._costs = costs / unit
 

@@ -15,7 +15,7 @@ def _line(cells: Sequence[str]) -> str:
     left = (1, 2)
     placed = (
         cell.ljust(width) if number in left else cell.rjust(width)
-        for number, (cell, width) in enumerate(zip(cells, WIDTHS, strict=False))
+        for number, (cell, width) in enumerate(zip(cells, WIDTHS[: len(cells)], strict=True))
     )
     return "  ".join(placed).rstrip()
 

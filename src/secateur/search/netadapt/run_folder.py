@@ -21,7 +21,7 @@ from secateur.search.netadapt.proposals import Goal, Proposal
 from secateur.search.netadapt.records import Records
 from secateur.spec import Plan, Scores, SecateurError, Structure
 from secateur.spec.files import locked, write_whole
-from secateur.spec.front import cost_of_unit, front_of
+from secateur.spec.front import Event, cost_of_unit, front_of
 from secateur.spec.plan import Indices
 
 JOURNAL, TABLE, SCORES, LOCK = "search.jsonl", "search.csv", "scores.safetensors", ".lock"
@@ -38,8 +38,6 @@ COLUMNS = {
 """Of the table, and what they are called in events."""
 GOALS, PROPOSED, CANDIDATE, CHOSEN, REACHED = "goals", "proposed", "candidate", "chosen", "reached"
 ENDED = "ended"
-
-Event = Mapping[str, Any]
 
 
 class RunFolder:
