@@ -5,10 +5,10 @@
 Four devices alike, each with a share of the filters of every layer; bytes of all links for one image. Without training:
 `prune_crossings` to 40 % of the bytes, from 6,144 training images whose labels are not read. With as many epochs of
 training each, with the dense network's answers as a teacher: the crossings of the smallest norm go, down to 20 % of the
-bytes, and zeros stay; ADMM onto the same groups; ADMM onto kernels, which is the paper's projection; plain magnitude
-pruning. The last two have as many zeros as the first, and send what their zeros leave to be sent. Accuracy on the
-10,000 JPEG test images; `--held-out` trains on four fifths of the training images, judges on others, and writes
-nothing.
+bytes, and zeros stay; ADMM onto the same groups; ADMM onto kernels, the projection of the paper, and plain magnitude
+pruning, both with as many zeros as the first, which send what their zeros leave to be sent; and the kernels of the
+smallest norm go until no more bytes cross than with the first. Accuracy on the 10,000 JPEG test images; `--held-out`
+trains on four fifths of the training images, judges on others, and writes nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import json
 import statistics
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,14 @@ RATE, TEACHER = 0.1, 0.9
 """The largest learning rate, and the weight of the teacher's answers."""
 PULLED_SHARE = 0.25
 """Of the epochs, in which ADMM pulls; in the rest zeros are fixed."""
-WAYS = ("closed form", "crossings, retrained", "admm, crossings", "admm, kernels", "magnitude, retrained")
+WAYS = (
+    "closed form",
+    "crossings, retrained",
+    "admm, crossings",
+    "admm, kernels",
+    "magnitude, retrained",
+    "kernels, as few bytes",
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,22 @@ def at_once(setting: Setting, target: Callable[[nn.Module], Target], seed: int) 
     return retrained(setting, model, cut_(model, target(model)), setting.epochs, seed)
 
 
+def fewest_kernels(setting: Setting, model: nn.Module, most: int) -> Weights:
+    """As few kernels to zero, an equal share of every layer, as leave no more bytes than `most` to be sent."""
+
+    def crossing(sparsity: float) -> int:
+        trial = clone(model)
+        cut_(trial, kernels(trial, sparsity))
+        return setting.split.traffic(trial).total
+
+    shares = [share / 1000 for share in range(1000)]
+    return kernels(model, shares[bisect_left(shares, -most, key=lambda share: -crossing(share))])
+
+
+def kernels(model: nn.Module, sparsity: float) -> Weights:
+    return Weights(model, sparsity=sparsity, granularity="kernel", allocator="uniform")
+
+
 def by_admm(setting: Setting, target: Callable[[nn.Module], Target], seed: int) -> nn.Module:
     """Some epochs towards the projection, the rest with its zeros."""
     model = clone(setting.dense)
@@ -139,11 +163,11 @@ def run(way: str, setting: Setting, seed: int) -> dict[str, Any]:
     else:
         cut = clone(setting.dense)
         cut_(cut, crossings(cut))
-        zeros = sparsity(cut)
+        zeros, most = sparsity(cut), setting.split.traffic(cut).total
         if way == "admm, kernels":
-            model = by_admm(
-                setting, lambda net: Weights(net, sparsity=zeros, granularity="kernel", allocator="uniform"), seed
-            )
+            model = by_admm(setting, lambda net: kernels(net, zeros), seed)
+        elif way == "kernels, as few bytes":
+            model = at_once(setting, lambda net: fewest_kernels(setting, net, most), seed)
         else:
             model = at_once(setting, lambda net: Weights(net, sparsity=zeros), seed)
     return {"seed": seed, **setting.row(model), **extra, "cpu_s": time.process_time() - start}
