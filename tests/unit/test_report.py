@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +28,7 @@ from secateur.report import read_run, write_report
 from secateur.report.charts import Scale
 from secateur.report.density import read_densities
 from secateur.report.numbers import NOTHING, exact, number
+from secateur.report.partition import Partition
 from secateur.report.search import Search
 from secateur.spec import ElementMasks, RunRecord, SecateurError, StoreError
 from secateur.spec.front import front_of
@@ -255,6 +257,15 @@ def test_traffic_is_that_of_the_partition(runs: Path, tmp_path: Path) -> None:
         assert f"{1e3 * run[when]['seconds']['critical_path']:.3g}" in text
         assert all(f"{1e3 * seconds:.3g}" in text for seconds in run[when]["seconds_by_rate"].values())
     assert [stage["stage"] for stage in run["stages"]][:2] == ["before", "cut"]
+
+
+def test_a_partition_that_lost_nothing_says_so(runs: Path) -> None:
+    found = Partition.read(runs / "apart")
+    assert found is not None and found.model is not None
+    stages = [{**stage, "accuracy": 0.875} for stage in found.model.record.stages]
+    alike = replace(found, model=replace(found.model, record=replace(found.model.record, stages=stages)))
+    figures = {finding.what: finding.figure for finding in alike.findings()}
+    assert figures["of accuracy lost, 87.50 % as before"] == "no point"
 
 
 def test_maps_are_the_masks(tmp_path: Path) -> None:

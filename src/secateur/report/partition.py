@@ -13,7 +13,7 @@ from secateur.report.html import Html, element, joined, name
 from secateur.report.numbers import METRICS, NOTHING, exact, number, percent, size
 from secateur.report.parts import Section, facts, figure, paragraph, table
 from secateur.report.reading import object_of, read_json, rows_of
-from secateur.report.run import Finding
+from secateur.report.run import Finding, of_accuracy
 from secateur.report.saved_model import SavedModel
 from secateur.spec import StoreError
 
@@ -153,8 +153,7 @@ class Partition:
         found = [number(stage.get("accuracy")) for stage in stages]
         if len(found) < 2 or found[0] is None or found[-1] is None:
             return None
-        points = 100 * (found[-1] - found[0])
-        return Finding(f"{abs(points):.2g} points", f"of accuracy {'lost' if points < 0 else 'won'}")
+        return of_accuracy(found[0], found[-1])
 
     # Pictures.
 

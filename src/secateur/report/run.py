@@ -77,7 +77,7 @@ def _finding(key: str, before: Mapping[str, float], after: Mapping[str, Any]) ->
         return None
     change = METRICS[key].change(before[key], after[key])
     if key == "accuracy":
-        return _accuracy(before[key], after[key])
+        return of_accuracy(before[key], after[key])
     if key == "size_bytes" and "param_count" in after:
         return None
     return None if change in ("", "unchanged") else Finding(change, WORDS[key])
@@ -93,7 +93,8 @@ def faster(after: Mapping[str, Any]) -> Finding | None:
     return Finding(METRICS["latency_ms"].change(speedup, 1.0), "here")
 
 
-def _accuracy(before: float, after: float) -> Finding:
+def of_accuracy(before: float, after: float) -> Finding:
+    """What became of it; both between 0 and 1."""
     points = 100 * (after - before)
     if abs(points) < 0.005:
         return Finding("no point", f"of accuracy lost, {percent(after)} as before")
