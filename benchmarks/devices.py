@@ -122,13 +122,12 @@ def at_once(setting: Setting, target: Callable[[nn.Module], Target], seed: int) 
 def fewest_kernels(setting: Setting, model: nn.Module, most: int) -> Weights:
     """As few kernels to zero, an equal share of every layer, as leave no more bytes than `most` to be sent."""
 
-    def crossing(sparsity: float) -> int:
+    def enough(thousandths: int) -> bool:
         trial = clone(model)
-        cut_(trial, kernels(trial, sparsity))
-        return setting.split.traffic(trial).total
+        cut_(trial, kernels(trial, thousandths / 1000))
+        return setting.split.traffic(trial).total <= most
 
-    shares = [share / 1000 for share in range(1000)]
-    return kernels(model, shares[bisect_left(shares, -most, key=lambda share: -crossing(share))])
+    return kernels(model, bisect_left(range(1000), True, key=enough) / 1000)
 
 
 def kernels(model: nn.Module, sparsity: float) -> Weights:

@@ -143,14 +143,15 @@ class Partition:
                 rows.append([f"{when} pruning", *map(_milliseconds, (busiest, sum(links) if links else None, *ends))])
         return rows
 
-    def _stages(self) -> list[tuple[str, str]]:
+    def _accuracies(self) -> list[tuple[str, float | None]]:
         stages = () if self.model is None else self.model.record.stages
-        found = [(str(stage.get("stage"))[:40], number(stage.get("accuracy"))) for stage in stages]
-        return [(stage, percent(accuracy)) for stage, accuracy in found if accuracy is not None]
+        return [(str(stage.get("stage"))[:40], number(stage.get("accuracy"))) for stage in stages]
+
+    def _stages(self) -> list[tuple[str, str]]:
+        return [(stage, percent(accuracy)) for stage, accuracy in self._accuracies() if accuracy is not None]
 
     def _lost(self) -> Finding | None:
-        stages = () if self.model is None else self.model.record.stages
-        found = [number(stage.get("accuracy")) for stage in stages]
+        found = [accuracy for _, accuracy in self._accuracies()]
         if len(found) < 2 or found[0] is None or found[-1] is None:
             return None
         return of_accuracy(found[0], found[-1])

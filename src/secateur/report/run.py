@@ -75,11 +75,11 @@ def _finding(key: str, before: Mapping[str, float], after: Mapping[str, Any]) ->
         return faster(after)
     if key not in before or key not in after:
         return None
-    change = METRICS[key].change(before[key], after[key])
     if key == "accuracy":
         return of_accuracy(before[key], after[key])
     if key == "size_bytes" and "param_count" in after:
         return None
+    change = METRICS[key].change(before[key], after[key])
     return None if change in ("", "unchanged") else Finding(change, WORDS[key])
 
 
